@@ -1,0 +1,134 @@
+"""Image embeddings kept for the next request, and one encoder pass however many ask at once."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+
+class Sized(Protocol):
+    """A value that knows how many bytes it holds."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        ...
+
+
+V = TypeVar("V", bound=Sized)
+
+
+class CacheKey(NamedTuple):
+    """Everything that decides an embedding, and nothing that a client sends.
+
+    Attributes:
+        image: :attr:`composer.images.Image.sha256`, which covers mode, size, dtype and pixels.
+        weights: digest of the model's weights.
+        preprocessing: version of the resizing and normalising before the encoder.
+        precision: dtype that the encoder computes in, e.g. ``fp32``.
+    """
+
+    image: str
+    weights: str
+    preprocessing: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class CacheStats:
+    """Counters since the cache was made; ``bytes`` and ``entries`` are of now.
+
+    ``hits`` were answered without an encode of their own, from memory or by waiting for another thread's;
+    ``misses`` had to encode; ``encodes`` are those that succeeded; ``evictions`` made room.
+    """
+
+    hits: int
+    misses: int
+    encodes: int
+    evictions: int
+    entries: int
+    bytes: int
+
+
+class EmbeddingCache(Generic[V]):
+    """Least recently used values go first once ``max_bytes`` are exceeded. Safe to share between threads.
+
+    Args:
+        max_bytes: of values kept; 0 keeps none, though simultaneous requests for one key still share one
+            encode. A value larger than all of it is handed out and not kept.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[CacheKey, tuple[V, int]] = OrderedDict()
+        self._under_way: dict[CacheKey, Future[V]] = {}
+        self._bytes = self._hits = self._misses = self._encodes = self._evictions = 0
+
+    def get_or_encode(self, key: CacheKey, encode: Callable[[], V]) -> V:
+        """The value of ``key``, made by ``encode`` if no other call has made it or is making it.
+
+        Callers that arrive while one encodes wait for it. If it fails, they get its exception, nothing is
+        kept, and the next call tries again. ``encode`` must not ask this cache for the same key.
+        """
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is not None:
+                self._kept.move_to_end(key)
+                self._hits += 1
+                return kept[0]
+            future = self._under_way.get(key)
+            mine = future is None
+            if future is None:
+                future = self._under_way[key] = Future()
+                self._misses += 1
+        if mine:
+            self._encode(key, encode, future)
+            return future.result()
+        value = future.result()
+        with self._lock:
+            self._hits += 1
+        return value
+
+    def clear(self) -> None:
+        """Forget every kept value; encodes under way go on."""
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
+    @property
+    def stats(self) -> CacheStats:
+        """The counters, all of one moment."""
+        with self._lock:
+            return CacheStats(
+                self._hits, self._misses, self._encodes, self._evictions, len(self._kept), self._bytes
+            )
+
+    def _encode(self, key: CacheKey, encode: Callable[[], V], future: Future[V]) -> None:
+        try:
+            value = encode()
+            size = value.nbytes
+        except BaseException as error:  # KeyboardInterrupt too: the waiting threads must not wait for ever
+            with self._lock:
+                del self._under_way[key]
+            future.set_exception(error)
+            return
+        with self._lock:  # one step: whoever comes next finds it kept or under way, never neither
+            del self._under_way[key]
+            self._encodes += 1
+            self._keep(key, value, size)
+        future.set_result(value)
+
+    def _keep(self, key: CacheKey, value: V, size: int) -> None:
+        if size > self.max_bytes:
+            return
+        self._kept[key] = (value, size)
+        self._bytes += size
+        while self._bytes > self.max_bytes:
+            _, (_, freed) = self._kept.popitem(last=False)
+            self._bytes -= freed
+            self._evictions += 1
