@@ -1,0 +1,35 @@
+"""The shipped model configurations have exactly the names and shapes of the published checkpoints."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sam.variants import build_model
+
+
+def shapes(model):
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h"])
+def test_segment_anything(name, configured):
+    from segment_anything import sam_model_registry
+
+    with torch.device("meta"):
+        assert shapes(build_model(configured(name))) == shapes(sam_model_registry[name]())
+
+
+def test_mobile_sam(configured):
+    from ultralytics.models.sam.build import build_mobile_sam
+
+    assert shapes(build_model(configured("mobile"))) == shapes(build_mobile_sam())
+
+
+@pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h", "mobile"])
+def test_size_of_the_published_file(name, configured, preset):
+    """The pinned file is these tensors in float32 and a little packaging (a second check on names and shapes)."""
+    with torch.device("meta"):
+        tensors = build_model(configured(name)).state_dict().values()
+    packaging = preset(name)["weights"]["bytes"] - sum(value.nbytes for value in tensors)
+    assert 0 < packaging < 1024 * len(tensors)
