@@ -1,7 +1,7 @@
-"""Weights on disk: the only module of the project that reads or writes them (a test walks the source to prove it).
+"""Weights on disk: the only module that reads or writes them (a test walks the source to prove it).
 
-Nothing here runs code from a file: weights are safetensors or ``torch.load(weights_only=True)``, and a pinned file
-is checked by size and SHA-256 before a byte of it is parsed. Names and shapes must match the model exactly.
+Nothing here runs code from a file: weights are safetensors or ``torch.load(weights_only=True)``, and a pinned
+file is checked by size and SHA-256 before it is parsed. Names and shapes must match the model exactly.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def read_weights(
     digest = file_digest(path)
     if sha256 is not None and digest != sha256.lower():
         raise CheckpointError(
-            f"{path}: SHA-256 is {digest[:12]}…, expected {sha256[:12].lower()}…: not the published file; download it again",
+            f"{path}: SHA-256 is {digest[:12]}…, expected {sha256[:12].lower()}…: not the published file; "
+            "download it again",
             code="checkpoint_digest",
         )
     with path.open("rb") as file:
@@ -110,8 +111,8 @@ def save_weights(
     Args:
         model: its ``state_dict`` is written.
         path: the file to make or replace; its folder must exist.
-        half: store parameters as float16. Buffers (batch-norm statistics, the positional Gaussian matrix) keep
-            their dtype: they are small, and rounding them moves every output. So does a parameter out of range.
+        half: store parameters as float16. Buffers (batch-norm statistics, the positional matrix) keep their
+            dtype: they are small, and rounding them moves every output. So does a parameter out of range.
         metadata: text kept in the file's header.
 
     Raises:
@@ -299,7 +300,7 @@ def _to_half(value: Tensor) -> Tensor:
 
 
 def _write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write beside ``path``, flush to the disk, rename: a reader sees the old file or the new one, never a part."""
+    """Write beside ``path``, flush to the disk, rename: a reader sees the old file or the new one."""
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         with partial.open("xb") as file:

@@ -56,7 +56,7 @@ class TinyViTConfig:
         lengths = [len(v) for v in (self.embed_dims, self.depths, self.num_heads, self.window_sizes)]
         if len({*lengths, len(self.merge_strides) + 1}) != 1:
             raise ValueError(
-                "embed_dims, depths, num_heads and window_sizes need one value per stage, merge_strides one fewer"
+                "embed_dims, depths, num_heads, window_sizes need a value per stage, merge_strides one fewer"
             )
         if any(dim % heads for dim, heads in zip(self.embed_dims[1:], self.num_heads[1:], strict=True)):
             raise ValueError(f"num_heads {self.num_heads} do not divide embed_dims {self.embed_dims}")
@@ -69,7 +69,7 @@ class TinyViTConfig:
 
 
 class TinyViT(nn.Module):
-    """Pixels (B, 3, S, S) float32, normalised and padded -> :class:`EncoderOutput` with (B, C, S/16, S/16)."""
+    """Pixels (B, 3, S, S) float32, normalised, padded -> :class:`EncoderOutput` with (B, C, S/16, S/16)."""
 
     def __init__(self, config: TinyViTConfig) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ class TinyViTBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Pre-norm multi-head attention in a window; one learned bias for each head and absolute offset (LeViT)."""
+    """Pre-norm multi-head attention in a window, with a learned bias for each head and absolute offset."""
 
     attention_bias_idxs: Tensor
 

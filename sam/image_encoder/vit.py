@@ -19,7 +19,7 @@ from sam.image_encoder.layers import LayerNorm2d
 
 LAYER_NORM_EPS = 1e-6
 BIAS_BUDGET = 1 << 25
-"""Most elements of attention bias alive at once: all 12 to 16 heads of a 4096 x 4096 one would take a gigabyte."""
+"""Most elements of attention bias alive at once: 4096 x 4096 for all 12 to 16 heads would take a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ViTConfig:
 
 
 class ImageEncoderViT(nn.Module):
-    """Pixels (B, 3, S, S) float32, normalised and padded -> :class:`EncoderOutput` with (B, C, S/16, S/16)."""
+    """Pixels (B, 3, S, S) float32, normalised, padded -> :class:`EncoderOutput` with (B, C, S/16, S/16)."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -209,7 +209,7 @@ class MLPBlock(nn.Module):
 
 
 def partition_windows(x: Tensor, size: int) -> Tensor:
-    """Cut a (B, h, w, D) map into windows, zero-padded right and bottom: (B * n, size, size, D), row-major."""
+    """Cut a (B, h, w, D) map into windows, zero-padded right and bottom: (B * n, size, size, D)."""
     b, h, w, d = x.shape
     x = F.pad(x, (0, 0, 0, -w % size, 0, -h % size))
     rows, cols = x.shape[1] // size, x.shape[2] // size
@@ -217,7 +217,7 @@ def partition_windows(x: Tensor, size: int) -> Tensor:
 
 
 def join_windows(windows: Tensor, size: int, shape: tuple[int, int]) -> Tensor:
-    """Undo :func:`partition_windows` for a map of ``shape`` (h, w): (B * n, size, size, D) -> (B, h, w, D)."""
+    """Undo :func:`partition_windows`: (B * n, size, size, D) -> (B, h, w, D), where ``shape`` is (h, w)."""
     h, w = shape
     rows, cols = -(-h // size), -(-w // size)
     x = windows.view(-1, rows, cols, size, size, windows.shape[-1]).transpose(2, 3)

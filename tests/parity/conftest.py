@@ -1,4 +1,4 @@
-"""Parity with the public implementations: same seeded weights, same photo, same prompts, both answers compared.
+"""Parity with the public implementations: the same seeded weights, photo and prompts, answers compared.
 
 A fresh network is nearly degenerate (relative positions are zero, the scores are flat), so every parameter is
 drawn at random at a scale that makes each of them matter.
@@ -27,7 +27,7 @@ MODELS = Path(__file__).parents[2] / "configs" / "models"
 
 
 def randomise_weights(module: nn.Module, seed: int) -> nn.Module:
-    """Draw every parameter and buffer anew, activations staying of order one; returns the module, in eval mode."""
+    """Draw every parameter and buffer anew, activations staying of order one; returns the module, in eval."""
     generator = torch.Generator().manual_seed(seed)
     values = {}
     for name, value in module.state_dict().items():
@@ -121,7 +121,7 @@ class Compared:
         return error
 
     def decode_errors(self, case: str, multimask: bool) -> dict[str, float]:
-        """Relative errors of IoU predictions, low-resolution logits and full-size logits for one prompt case."""
+        """Relative errors of IoU predictions, low-resolution and full-size logits for one prompt case."""
         prompts = self.prompts(case)
         iou, low_res, full = self.reference(prompts, multimask)
         candidates = self.model.decode(self.embedding, prompts, multimask=multimask)

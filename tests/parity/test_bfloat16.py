@@ -1,4 +1,4 @@
-"""bfloat16 on the CPU gives float32's masks: a network as deep as ViT-B, small enough for a CPU that emulates it."""
+"""bfloat16 on the CPU gives float32's masks: as deep as ViT-B, small enough for a CPU that emulates it."""
 
 from __future__ import annotations
 
@@ -51,6 +51,6 @@ def test_same_masks_as_float32(config, randomise, portrait, seed):
     assert 1e-4 < difference < 0.03  # above the lower bound, or nothing ran in bfloat16
     intersection = (found & expected).sum((1, 2))
     union = (found | expected).sum((1, 2))
-    # Random weights leave more pixels near the threshold than trained ones: small masks suffer, the whole does not.
+    # Random weights leave more pixels near the threshold than trained ones do, which small masks feel most.
     assert intersection.sum() / union.sum() >= 0.98
     assert (intersection / union).min() >= 0.95

@@ -28,7 +28,7 @@ def test_mobile_sam(configured):
 
 @pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h", "mobile"])
 def test_size_of_the_published_file(name, configured, preset):
-    """The pinned file is these tensors in float32 and a little packaging (a second check on names and shapes)."""
+    """The pinned file is these tensors in float32 and a little packaging."""
     with torch.device("meta"):
         tensors = build_model(configured(name)).state_dict().values()
     packaging = preset(name)["weights"]["bytes"] - sum(value.nbytes for value in tensors)

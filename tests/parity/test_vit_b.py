@@ -1,4 +1,4 @@
-"""ViT-B at full size against segment-anything 1.0, through both packages' whole path from uint8 photo to logits."""
+"""ViT-B at full size against segment-anything 1.0: both packages' whole path, from uint8 photo to logits."""
 
 from __future__ import annotations
 

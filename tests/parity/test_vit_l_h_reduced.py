@@ -1,7 +1,8 @@
-"""ViT-L and ViT-H block stacks against segment-anything 1.0: full width and size, one windowed and one global block.
+"""ViT-L and ViT-H block stacks against segment-anything 1.0: full width, one windowed and one global block.
 
-The paper's decoder stands behind them. ViT-B joins with a windowed block, for the orientation that its full-size
-test leaves out: the encoder sees a padded square, so orientation matters to resizing, padding and prompts alone.
+The paper's decoder stands behind them. ViT-B joins with a windowed block, for the orientation that its
+full-size test leaves out: the encoder sees a padded square, so orientation is a matter of resizing, padding
+and prompts alone.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def test_decode(compared, case):
 
 @pytest.mark.parametrize(("image_size", "window_size"), [(224, 14), (256, 14), (240, 4)])
 def test_windows_of_any_padding(image_size, window_size, randomise, relative_error):
-    """No padding at all, a window that pads by 12 of 16 tokens, and maps where 15 = 4 * 4 - 1; batch of two."""
+    """A map that windows fill exactly, one padded from 16 to 28 tokens, one from 15 to 16; a batch of two."""
     from segment_anything.modeling import ImageEncoderViT as Reference
 
     from sam.image_encoder.vit import ImageEncoderViT, ViTConfig
