@@ -33,3 +33,18 @@ def test_size_of_the_published_file(name, configured, preset):
         tensors = build_model(configured(name)).state_dict().values()
     packaging = preset(name)["weights"]["bytes"] - sum(value.nbytes for value in tensors)
     assert 0 < packaging < 1024 * len(tensors)
+
+
+def epsilons(model):
+    """Epsilon of every normalisation by module name: too small to show in outputs of random weights."""
+    return {name: module.eps for name, module in model.named_modules() if hasattr(module, "eps")}
+
+
+def test_epsilons_of_normalisation(configured):
+    from segment_anything import sam_model_registry
+    from ultralytics.models.sam.build import build_mobile_sam
+
+    for name, reference in (("vit_b", sam_model_registry["vit_b"]), ("mobile", build_mobile_sam)):
+        ours, theirs = epsilons(build_model(configured(name))), epsilons(reference())
+        assert len(theirs) > 20
+        assert ours == theirs
