@@ -1,0 +1,123 @@
+"""What an adapter is: a request comes in with a scene, prompts go to the decoder, a result comes out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from adapters.results import Result
+from sam.errors import BadPrompt
+from sam.model import Candidates, Embedding, SegmentAnything
+from sam.prompts import Prompts
+
+Pixels = npt.NDArray[np.uint8]
+Encode = Callable[[Pixels], Embedding]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Base of what a person can ask of a scene. Subclasses are frozen dataclasses.
+
+    Attributes:
+        kind: the request's name in configs, over HTTP and in JSON reports.
+    """
+
+    kind: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Thresholds that belong to a set of weights; a request's own value, where given, wins.
+
+    Attributes:
+        pred_iou_thresh: automatic masks below this predicted IoU are dropped.
+        stability_score_thresh: automatic masks below this stability in [0, 1] are dropped.
+    """
+
+    pred_iou_thresh: float = 0.88
+    stability_score_thresh: float = 0.95
+
+
+class Scene:
+    """One image, ready to be asked about: encoded once, at the first decode. Safe to share between threads.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        model: decodes the prompts.
+        encode: gives the embedding of an image; the caller decides whether it caches.
+        defaults: thresholds of the model's weights.
+    """
+
+    def __init__(self, image: Pixels, model: SegmentAnything, encode: Encode, defaults: Defaults) -> None:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+            raise ValueError(f"a scene's image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
+        self.image = image
+        self.model = model
+        self.defaults = defaults
+        self._encode = encode
+        self._embedding: Embedding | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the image, pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def embedding(self) -> Embedding:
+        """The encoded image, computed at the first use."""
+        with self._lock:
+            if self._embedding is None:
+                self._embedding = self._encode(self.image)
+            return self._embedding
+
+    def decode(self, prompts: Prompts, *, multimask: bool = True) -> Candidates:
+        """Decode N prompts in one go: see :meth:`sam.model.SegmentAnything.decode`."""
+        return self.model.decode(self.embedding, prompts, multimask=multimask)
+
+    def upsample(self, low_res_logits: Tensor) -> Tensor:
+        """(n, h, w) low-resolution logits -> (n, H, W) float32 logits; 4 * H * W bytes for each mask."""
+        return self.model.upsample(low_res_logits, self.embedding)
+
+    def crop(self, box: tuple[int, int, int, int]) -> Scene:
+        """A window of the image, seen by the model at its full resolution, with an embedding of its own.
+
+        Args:
+            box: ``x1, y1, x2, y2`` whole pixels, x2 and y2 exclusive, inside the image.
+
+        Raises:
+            BadPrompt: an empty window, or one that leaves the image.
+        """
+        x1, y1, x2, y2 = box
+        height, width = self.size
+        if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
+            raise BadPrompt(
+                f"window {tuple(box)} must be x1, y1, x2, y2 inside the image of {width} x {height} px",
+                field="box",
+            )
+        window = np.ascontiguousarray(self.image[y1:y2, x1:x2])
+        return Scene(window, self.model, self._encode, self.defaults)
+
+
+class Adapter(Protocol):
+    """Answers one kind of request. Stateless: everything it needs is in the scene and the request.
+
+    Attributes:
+        request: the frozen dataclass that this adapter answers.
+    """
+
+    request: type[Request]
+
+    def __call__(self, scene: Scene, request: Any) -> Result:
+        """Answer ``request``, an instance of :attr:`request`.
+
+        Raises:
+            BadPrompt: the request does not fit this scene's image.
+        """
+        ...

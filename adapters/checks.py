@@ -1,0 +1,62 @@
+"""Checks of request fields, shared by the requests: one clear line for each way to be wrong."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from adapters.decoding import Masks
+from adapters.results import FloatArray
+from sam.errors import BadPrompt
+
+MAX_PROMPTS = 10_000
+"""Most prompts that one request may hold."""
+
+
+def number_array(value: npt.ArrayLike, field: str, expected: str) -> FloatArray:
+    """``value`` as finite float32 numbers of any shape.
+
+    Raises:
+        BadPrompt: ragged lists, text, NaN or infinity; ``expected`` says what was wanted.
+    """
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadPrompt(f"{field} must be numbers, {expected}", field=field) from error
+    if not np.isfinite(array).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise BadPrompt(f"{field}{list(where)} is {array[where]}: {field} must be finite pixels", field=field)
+    return array.astype(np.float32)
+
+
+def whole_number(value: Any, field: str, low: int, high: int) -> None:
+    """Raises BadPrompt unless ``value`` is an int in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
+        raise BadPrompt(f"{field} must be a whole number from {low} to {high}, not {value!r}", field=field)
+
+
+def real_number(value: Any, field: str, low: float, high: float) -> None:
+    """Raises BadPrompt unless ``value`` is a finite number in [low, high]."""
+    valid = (
+        isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
+    )
+    if not valid or not low <= value <= high:
+        span = f"from {low:g} to {high:g}" if math.isfinite(high - low) else "that is finite"
+        raise BadPrompt(f"{field} must be a number {span}, not {value!r}", field=field)
+
+
+def which_masks(value: Any) -> None:
+    """Raises BadPrompt unless ``value`` is one of the ways to choose masks."""
+    if value not in get_args(Masks):
+        raise BadPrompt(f'masks must be "best" or "all", not {value!r}', field="masks")
+
+
+def prompt_count(count: int, what: str) -> None:
+    """Raises BadPrompt for no prompts and for more than :data:`MAX_PROMPTS`."""
+    if count == 0:
+        raise BadPrompt(f"no {what}: give at least one", field=what)
+    if count > MAX_PROMPTS:
+        raise BadPrompt(f"{count} {what} in one request: give at most {MAX_PROMPTS}", field=what)

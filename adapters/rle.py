@@ -1,0 +1,158 @@
+"""Masks as COCO run-length encodings: how every mask of this project is held.
+
+A thousand full-size masks of a 12-megapixel photo are 12 GB as one byte a pixel and a few megabytes as runs.
+The encoding is pycocotools' own (column-major runs, compressed counts), so any COCO tool reads it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from sam.errors import BadAnnotation
+
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+
+class RLE(TypedDict):
+    """One mask: ``size`` is [height, width] in pixels, ``counts`` the compressed runs."""
+
+    size: list[int]
+    counts: bytes
+
+
+def encode_mask(mask: BoolArray) -> RLE:
+    """(H, W) bool -> RLE."""
+    encoded: RLE = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return encoded
+
+
+def encode_masks(masks: BoolArray) -> list[RLE]:
+    """(n, H, W) bool -> n RLEs."""
+    return [encode_mask(mask) for mask in masks]
+
+
+def decode_mask(rle: RLE) -> BoolArray:
+    """RLE -> (H, W) bool."""
+    decoded: npt.NDArray[np.uint8] = coco_mask.decode(rle)
+    return np.ascontiguousarray(decoded).view(np.bool_)
+
+
+def decode_masks(rles: Sequence[RLE], size: tuple[int, int]) -> BoolArray:
+    """n RLEs of one image -> (n, H, W) bool; ``size`` is its (H, W), which n = 0 needs."""
+    masks = np.empty((len(rles), *size), dtype=np.bool_)
+    for mask, rle in zip(masks, rles, strict=True):
+        mask[...] = coco_mask.decode(rle)
+    return masks
+
+
+def areas(rles: Sequence[RLE]) -> IntArray:
+    """(n,) int64 pixels."""
+    if not rles:
+        return np.zeros(0, np.int64)
+    # One by one: pycocotools 2.0.11 cannot count beyond 255 masks in one call with numpy 2.
+    return np.array([int(coco_mask.area(rle)) for rle in rles], np.int64)
+
+
+def bounding_boxes(rles: Sequence[RLE]) -> npt.NDArray[np.float32]:
+    """(n, 4) float32 ``x1, y1, x2, y2``, x2 and y2 one past the last pixel; zeros for an empty mask."""
+    if not rles:
+        return np.zeros((0, 4), np.float32)
+    boxes = np.asarray(coco_mask.toBbox(list(rles)), np.float32)
+    boxes[:, 2:] += boxes[:, :2]
+    boxes[areas(rles) == 0] = 0
+    return boxes
+
+
+def from_runs(starts: IntArray, ends: IntArray, size: tuple[int, int]) -> RLE:
+    """Runs of foreground -> RLE.
+
+    Args:
+        starts, ends: (k,) int64 half-open runs over the column-major pixels, ascending. Runs that touch are
+            joined.
+        size: (H, W).
+    """
+    height, width = size
+    apart = starts[1:] != ends[:-1]
+    starts = starts[np.concatenate([[True], apart])] if len(starts) else starts
+    ends = ends[np.concatenate([apart, [True]])] if len(ends) else ends
+    edges = np.stack([starts, ends], axis=1).ravel()
+    counts = np.diff(edges, prepend=0, append=height * width)
+    if counts[-1] == 0:  # pycocotools writes no empty last run: equal masks must have equal bytes
+        counts = counts[:-1]
+    joined = {"size": [height, width], "counts": counts.tolist()}
+    encoded: RLE = coco_mask.frPyObjects(joined, height, width)
+    return encoded
+
+
+def to_json(rle: RLE) -> dict[str, Any]:
+    """The same RLE with ``counts`` as str, as COCO and SA-1B files hold it."""
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def from_json(value: Mapping[str, Any]) -> RLE:
+    """Read an RLE from a file: ``counts`` compressed (str) or as a plain list of run lengths.
+
+    Raises:
+        BadAnnotation: not an RLE, or runs that do not add up to the size (pycocotools would read past the
+            end).
+    """
+    height, width = _checked_size(value)
+    counts = value.get("counts")
+    if isinstance(counts, str):
+        runs = _run_lengths(counts)
+    elif isinstance(counts, list) and all(isinstance(c, int) for c in counts):
+        runs = np.asarray(counts, np.int64)
+    else:
+        raise BadAnnotation("RLE counts must be a string or a list of whole numbers", field="counts")
+    if (runs < 0).any() or int(runs.sum()) != height * width:
+        raise BadAnnotation(
+            f"RLE runs add up to {int(runs.sum())} pixels, but its size is {height} x {width}",
+            field="counts",
+        )
+    if isinstance(counts, str):
+        return {"size": [height, width], "counts": counts.encode("ascii")}
+    encoded: RLE = coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
+    return encoded
+
+
+def _checked_size(value: Mapping[str, Any]) -> tuple[int, int]:
+    size = value.get("size")
+    if not (
+        isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(s, int) and s > 0 for s in size)
+    ):
+        raise BadAnnotation(f"RLE size must be [height, width] in pixels, not {size!r}", field="size")
+    if size[0] * size[1] >= 2**32:  # pycocotools counts in 32 bits
+        raise BadAnnotation(f"RLE size {size[0]} x {size[1]} is too large", field="size")
+    return size[0], size[1]
+
+
+def _run_lengths(text: str) -> IntArray:
+    """Undo COCO's compression: six bits a character, least significant first, runs stored as differences."""
+    if not text.isascii():
+        raise BadAnnotation("RLE counts must be ASCII", field="counts")
+    bits = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48
+    if (bits < 0).any() or (bits > 63).any():
+        raise BadAnnotation("RLE counts hold characters outside COCO's alphabet", field="counts")
+    if not len(bits):
+        return np.zeros(0, np.int64)
+    last = (bits & 32) == 0
+    if not last[-1]:
+        raise BadAnnotation("RLE counts break off in the middle of a number", field="counts")
+    first = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+    length = np.diff(first, append=len(bits))
+    if length.max() > 7:  # 7 * 5 bits hold any 32-bit run
+        raise BadAnnotation("RLE counts hold a number of more than 32 bits", field="counts")
+    place = np.arange(len(bits)) - np.repeat(first, length)
+    values = np.add.reduceat((bits & 31) << (5 * place), first)
+    negative = (bits[last] & 16) != 0
+    values = np.where(negative, values - (1 << (5 * length)), values)
+    # From the fourth run on, each is stored as its difference from the run two before.
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
