@@ -1,0 +1,65 @@
+# Nothing has to be done before any of these: each installs what it needs into .venv, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The environment is good if it was made for this very folder and its Python still runs.
+VENV_GOOD := $(shell test "$$(cat $(STAMP) 2>/dev/null)" = "$(CURDIR)" \
+	&& $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo yes)
+
+.PHONY: help setup demo test check lint types layers bench clean distclean rebuild
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       install, then segment a bundled photo by a click, a box and whole"
+	@echo "make setup      install sam-composer and its tools into $(VENV) (once; again when the pins change)"
+	@echo "make test       run the tests, with the coverage gate"
+	@echo "make check      lint, types, layers, then the tests: what CI runs"
+	@echo "make bench      run every script in benchmarks/"
+	@echo "make clean      remove caches, builds and out/demo; distclean removes $(VENV) too"
+	@echo "PYTHON=python3.12 chooses the interpreter, PYTEST_ARGS='-k boxes --no-cov' is passed on to pytest."
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt $(if $(VENV_GOOD),,rebuild)
+	@rm -f $@
+	@echo "Installing into $(VENV): about 3 GB to download, most of it PyTorch; this happens once."
+	$(BIN)/python -m pip install $(if $(CI),--quiet) --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@printf '%s' "$(CURDIR)" > $@
+
+rebuild:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "sam-composer needs Python 3.10 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "Name another one: make setup PYTHON=python3.12" >&2; exit 6; }
+	@$(PYTHON) -m venv --clear $(VENV) || { \
+		echo "'$(PYTHON) -m venv' failed: on Debian and Ubuntu, install the package python3-venv." >&2; exit 6; }
+
+demo: setup
+	@$(BIN)/python examples/demo.py
+
+test: setup
+	@$(BIN)/python -m pytest --cov $(PYTEST_ARGS)
+
+check: lint types layers test
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: setup
+	@$(BIN)/mypy
+
+layers: setup
+	@$(BIN)/lint-imports
+
+bench: setup
+	@set -e; for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean:
+	rm -rf build dist out/demo htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV) *.egg-info
