@@ -1,0 +1,107 @@
+"""A COCO instance dataset over all images of a run: ``coco/instances.json``.
+
+Masks are compressed RLE, exact to the pixel, which pycocotools and most readers take for any annotation.
+Images and annotations are numbered from 1 in the order they come, categories in the order their names first
+appear; an instance without a label is an ``object``.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from adapters.records import UNLABELLED
+from composer.formats.atomic import atomic_file, ensure_folder, json_bytes, writing
+from composer.formats.base import Outcome
+
+
+class CocoWriter:
+    """Collects annotations on disk, so memory does not grow with the run, and writes the file at the end.
+
+    The collected annotations lie in an unnamed temporary file beside the target: it is gone with the process,
+        and a
+    run that is killed leaves the previous ``instances.json`` as it was.
+    """
+
+    def __init__(self) -> None:
+        self._spool: io.FileIO | None = None
+        self._images: list[dict[str, Any]] = []
+        self._categories: dict[str, int] = {}
+        self._annotations = 0
+        self._file_names: set[str] = set()
+
+    def write(self, stem: str, outcome: Outcome, folder: Path) -> list[Path]:
+        """See :class:`composer.formats.base.Writer`. Nothing is visible before :meth:`finish`."""
+        height, width = outcome.image.size
+        image_id = len(self._images) + 1
+        lines = self._lines(outcome, image_id)
+        path = self._path(folder)
+        with writing(path):
+            if self._spool is None:
+                ensure_folder(path.parent)
+                # Open until finish, and unbuffered: what has been written is all there is to undo.
+                self._spool = tempfile.TemporaryFile(dir=path.parent, buffering=0)  # noqa: SIM115
+            _append(self._spool, b"".join(lines))
+        self._annotations += len(lines)
+        file_name = self._file_name(stem, outcome)
+        self._images.append({"id": image_id, "file_name": file_name, "width": width, "height": height})
+        return []
+
+    def finish(self, folder: Path) -> list[Path]:
+        """The dataset of all images written so far; without any, an empty dataset."""
+        try:
+            return [self._assemble(self._path(folder))]
+        finally:
+            if self._spool is not None:
+                self._spool.close()
+
+    def _assemble(self, path: Path) -> Path:
+        categories = [{"id": i, "name": name, "supercategory": ""} for name, i in self._categories.items()]
+        with atomic_file(path) as file:
+            file.write(b'{"info": {"description": "sam-composer"}, "licenses": [],\n"images": ')
+            file.write(json_bytes(self._images))
+            file.write(b',\n"categories": ' + json_bytes(categories) + b',\n"annotations": [')
+            if self._spool is not None:
+                self._spool.seek(0)
+                with io.BufferedReader(self._spool) as lines:
+                    for i, line in enumerate(lines):
+                        file.write((b",\n" if i else b"\n") + line.rstrip(b"\n"))
+            file.write(b"]}\n")
+        return path
+
+    def _file_name(self, stem: str, outcome: Outcome) -> str:
+        """The image's own name, or, where another folder's image has it already, its path."""
+        name = outcome.image.file_name or stem
+        if name in self._file_names and outcome.image.path is not None:
+            name = outcome.image.path.as_posix()
+        self._file_names.add(name)
+        return name
+
+    def _lines(self, outcome: Outcome, image_id: int) -> list[bytes]:
+        instances = outcome.instances
+        lines = []
+        for i, record in enumerate(instances.to_coco(image_id)):
+            name = instances.labels[i] or UNLABELLED
+            record["id"] = self._annotations + i + 1
+            record["category_id"] = self._categories.setdefault(name, len(self._categories) + 1)
+            lines.append(json_bytes(record) + b"\n")
+        return lines
+
+    @staticmethod
+    def _path(folder: Path) -> Path:
+        return folder / "coco" / "instances.json"
+
+
+def _append(spool: io.FileIO, data: bytes) -> None:
+    """All of ``data`` or, if the disk fills up on the way, none: no half image may get into the dataset."""
+    start = spool.tell()
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[spool.write(rest) :]
+    except OSError:
+        spool.seek(start)
+        spool.truncate()
+        raise
