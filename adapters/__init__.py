@@ -1,0 +1,1 @@
+"""Adapters: a request becomes prompts, the decoder answers, and the answer becomes a result."""

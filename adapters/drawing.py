@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from adapters.rle import RLE, BoolArray, IntArray, from_runs
+from adapters.rle import RLE, IntArray, column_runs
 
 BLOCK_ELEMENTS = 1 << 18
 """Most upsampled logits alive at once (1 MiB as float32: stays in a core's cache)."""
@@ -151,25 +151,26 @@ class MaskDrawer:
         min_stability: float,
     ) -> DrawnMask:
         top, bottom, left, right = window
-        if top == bottom or left == right:
-            return self._finish(np.zeros((0, 1), np.bool_), window, 0.0, min_stability)
-        # One more row than the window: a run that reaches the bottom ends there, not in the next column.
         bits = np.zeros((right - left, bottom - top + 1), np.bool_)
         low, middle, high = levels
         above_low = above_high = 0
-        step = max(1, BLOCK_ELEMENTS // (bottom - top))
-        for start, block in self._blocks(logits, window, step):
+        for start, block in self._blocks(logits, window):
             above_low += int(torch.count_nonzero(block > low))
             above_high += int(torch.count_nonzero(block > high))
             bits[start - left : start - left + len(block), :-1] = (block > middle).cpu().numpy()
         smaller, larger = sorted((above_low, above_high))  # a negative offset is as good as a positive one
-        return self._finish(bits, window, smaller / larger if larger else 0.0, min_stability)
+        stability = smaller / larger if larger else 0.0
+        if stability < min_stability:
+            return DrawnMask(None, (0, 0, 0, 0), 0, stability)
+        runs = column_runs(bits, (self.origin[0] + left, self.origin[1] + top))
+        return DrawnMask(runs.encode(self.canvas), runs.box, runs.area, stability)
 
-    def _blocks(
-        self, logits: Tensor, window: tuple[int, int, int, int], step: int
-    ) -> Iterator[tuple[int, Tensor]]:
+    def _blocks(self, logits: Tensor, window: tuple[int, int, int, int]) -> Iterator[tuple[int, Tensor]]:
         """Column by column, as COCO's runs go: pairs of the first column and (columns, rows) logits."""
         top, bottom, left, right = window
+        if top == bottom or left == right:
+            return
+        step = max(1, BLOCK_ELEMENTS // (bottom - top))
         r0, r1 = int(self.rows.first[top]), int(self.rows.last[bottom - 1]) + 1
         down = self.rows.weights[top:bottom, r0:r1].to(logits.device)
         c0, c1 = int(self.columns.first[left]), int(self.columns.last[right - 1]) + 1
@@ -179,23 +180,3 @@ class MaskDrawer:
             k0, k1 = int(self.columns.first[start]), int(self.columns.last[stop - 1]) + 1
             across = self.columns.weights[start:stop, k0:k1].to(logits.device)
             yield start, across @ tall[k0 - c0 : k1 - c0]
-
-    def _finish(
-        self, bits: BoolArray, window: tuple[int, int, int, int], stability: float, min_stability: float
-    ) -> DrawnMask:
-        """Runs of the window's bits -> runs, box and area in the whole image."""
-        if stability < min_stability:
-            return DrawnMask(None, (0, 0, 0, 0), 0, stability)
-        flat = bits.ravel()
-        edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-        if len(flat) and flat[0]:
-            edges = np.concatenate([[0], edges])
-        if not len(edges):
-            return DrawnMask(from_runs(edges, edges, self.canvas), (0, 0, 0, 0), 0, stability)
-        column, row = np.divmod(edges, bits.shape[1])
-        column += self.origin[0] + window[2]
-        row += self.origin[1] + window[0]
-        runs = column * self.canvas[0] + row
-        starts, ends = runs[0::2], runs[1::2]
-        box = (int(column[0]), int(row[0::2].min()), int(column[-1]) + 1, int(row[1::2].max()))
-        return DrawnMask(from_runs(starts, ends, self.canvas), box, int((ends - starts).sum()), stability)

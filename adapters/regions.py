@@ -24,7 +24,7 @@ def clean_mask(mask: BoolArray, min_area: float) -> tuple[BoolArray, bool]:
         min_area: pixels.
 
     Returns:
-        The cleaned (H, W) mask, and whether it differs.
+        The cleaned (H, W) mask, and whether it had a small region (or was nothing but one).
     """
     holes, hole_areas = _components(~mask)
     small_holes = _where(hole_areas < min_area)
@@ -32,11 +32,12 @@ def clean_mask(mask: BoolArray, min_area: float) -> tuple[BoolArray, bool]:
         mask = mask | small_holes[holes]
     islands, island_areas = _components(mask)
     small_islands = _where(island_areas < min_area)
+    small = bool(small_holes.any() or small_islands.any())
     if small_islands.any():
         if len(island_areas) == small_islands.sum():
             small_islands[1 + int(np.argmax(island_areas))] = False
         mask = mask & ~small_islands[islands]
-    return mask, bool(small_holes.any() or small_islands.any())
+    return mask, small
 
 
 def largest_component(mask: BoolArray) -> int:
@@ -51,19 +52,20 @@ def clean_rle(rle: RLE, box: FloatArray, min_area: float) -> tuple[RLE, FloatArr
         rle: the mask; box: (4,) its tight ``x1, y1, x2, y2``.
 
     Returns:
-        The cleaned mask, its box, and whether it differs.
+        The cleaned mask, its box, and whether it had a small region.
     """
-    mask = run_length.decode_mask(rle)
-    window = _window(box, mask.shape, min_area)
-    cleaned, changed = clean_mask(mask[window], min_area)
-    if not changed:
+    height, width = rle["size"]
+    window = _window(box, (height, width), min_area)
+    cleaned, small = clean_mask(run_length.decode_window(rle, window), min_area)
+    if not small:
         return rle, box, False
-    mask[window] = cleaned
-    return run_length.encode_mask(mask), mask_boxes(mask[None])[0], True
+    left, top = window[1].start, window[0].start
+    cleaned_box = mask_boxes(cleaned[None])[0] + np.array([left, top, left, top], np.float32)
+    return run_length.encode_window(cleaned, (left, top), (height, width)), cleaned_box, True
 
 
 def clean_instances(instances: Instances, min_area: float, nms_thresh: float) -> Instances:
-    """Clean every mask, then suppress the duplicates that this made, preferring masks that did not change.
+    """Clean every mask, then suppress the duplicates that this made, preferring those that were tidy before.
 
     Args:
         min_area: pixels, see :func:`clean_mask`.
@@ -72,16 +74,16 @@ def clean_instances(instances: Instances, min_area: float, nms_thresh: float) ->
     cleaned = [
         clean_rle(rle, box, min_area) for rle, box in zip(instances.rles, instances.boxes, strict=True)
     ]
-    unchanged = np.array([not changed for _, _, changed in cleaned], np.float32)
+    tidiness = np.array([not small for _, _, small in cleaned], np.float32)
     boxes = np.array([box for _, box, _ in cleaned], np.float32).reshape(-1, 4)
     tidy = instances.replace(rles=tuple(rle for rle, _, _ in cleaned), boxes=boxes)
-    return tidy[box_nms(boxes, unchanged, nms_thresh)]
+    return tidy[box_nms(boxes, tidiness, nms_thresh)]
 
 
 def drop_small(instances: Instances, min_area: float) -> Instances:
     """Only the masks whose largest component has at least ``min_area`` pixels (App. B)."""
     keep = [
-        largest_component(run_length.decode_mask(rle)[_window(box, tuple(rle["size"]), 0)]) >= min_area
+        largest_component(run_length.decode_window(rle, _window(box, tuple(rle["size"]), 0))) >= min_area
         for rle, box in zip(instances.rles, instances.boxes, strict=True)
     ]
     return instances[np.array(keep, np.bool_)]
@@ -89,6 +91,8 @@ def drop_small(instances: Instances, min_area: float) -> Instances:
 
 def _components(mask: BoolArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Labels (H, W), 0 outside the mask, and the components' areas (the first is label 1's)."""
+    if mask.size == 0:  # OpenCV 5.0 crashes
+        return np.zeros(mask.shape, np.int32), np.zeros(0, np.int32)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=CONNECTIVITY)
     return np.asarray(labels, np.int32), np.asarray(stats[1:, cv2.CC_STAT_AREA], np.int32)
 

@@ -7,7 +7,7 @@ The encoding is pycocotools' own (column-major runs, compressed counts), so any 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,19 @@ def decode_masks(rles: Sequence[RLE], size: tuple[int, int]) -> BoolArray:
     return masks
 
 
+def decode_window(rle: RLE, window: tuple[slice, slice]) -> BoolArray:
+    """The (rows, columns) ``window`` of an RLE, as a (h, w) bool array of its own."""
+    decoded: npt.NDArray[np.uint8] = coco_mask.decode(rle)
+    return np.ascontiguousarray(decoded[window]).view(np.bool_)
+
+
+def encode_window(mask: BoolArray, origin: tuple[int, int], size: tuple[int, int]) -> RLE:
+    """(h, w) bool at ``origin`` (x, y) of an otherwise empty image of ``size`` (H, W) -> RLE at that size."""
+    columns = np.zeros((mask.shape[1], mask.shape[0] + 1), np.bool_)
+    columns[:, :-1] = mask.T
+    return column_runs(columns, origin).encode(size)
+
+
 def areas(rles: Sequence[RLE]) -> IntArray:
     """(n,) int64 pixels."""
     if not rles:
@@ -69,25 +82,60 @@ def bounding_boxes(rles: Sequence[RLE]) -> npt.NDArray[np.float32]:
     return boxes
 
 
-def from_runs(starts: IntArray, ends: IntArray, size: tuple[int, int]) -> RLE:
-    """Runs of foreground -> RLE.
+class Runs(NamedTuple):
+    """The foreground of a mask as k vertical runs, in the order of COCO's encoding.
+
+    Attributes:
+        column: (k,) int64 x of each run, ascending.
+        top, bottom: (k,) int64 its rows, half-open.
+    """
+
+    column: IntArray
+    top: IntArray
+    bottom: IntArray
+
+    @property
+    def area(self) -> int:
+        """Pixels."""
+        return int((self.bottom - self.top).sum())
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Tight ``x1, y1, x2, y2``, x2 and y2 one past the last pixel; zeros for an empty mask."""
+        if not len(self.column):
+            return 0, 0, 0, 0
+        return int(self.column[0]), int(self.top.min()), int(self.column[-1]) + 1, int(self.bottom.max())
+
+    def encode(self, size: tuple[int, int]) -> RLE:
+        """The mask in an image of ``size`` (H, W)."""
+        height, width = size
+        starts, ends = self.column * height + self.top, self.column * height + self.bottom
+        if len(starts):  # runs that go on at the top of the next column are one run
+            apart = starts[1:] != ends[:-1]
+            starts, ends = starts[np.append(True, apart)], ends[np.append(apart, True)]
+        edges = np.stack([starts, ends], axis=1).ravel()
+        counts = np.diff(edges, prepend=0, append=height * width)
+        if counts[-1] == 0:  # pycocotools writes no empty last run: equal masks must have equal bytes
+            counts = counts[:-1]
+        encoded: RLE = coco_mask.frPyObjects(
+            {"size": [height, width], "counts": counts.tolist()}, height, width
+        )
+        return encoded
+
+
+def column_runs(columns: BoolArray, origin: tuple[int, int] = (0, 0)) -> Runs:
+    """The runs of a window of a mask.
 
     Args:
-        starts, ends: (k,) int64 half-open runs over the column-major pixels, ascending. Runs that touch are
-            joined.
-        size: (H, W).
+        columns: (w, h + 1) bool: the window transposed, with a last entry of False to end each column's run.
+        origin: (x, y) of the window's top-left pixel in the image.
     """
-    height, width = size
-    apart = starts[1:] != ends[:-1]
-    starts = starts[np.concatenate([[True], apart])] if len(starts) else starts
-    ends = ends[np.concatenate([apart, [True]])] if len(ends) else ends
-    edges = np.stack([starts, ends], axis=1).ravel()
-    counts = np.diff(edges, prepend=0, append=height * width)
-    if counts[-1] == 0:  # pycocotools writes no empty last run: equal masks must have equal bytes
-        counts = counts[:-1]
-    joined = {"size": [height, width], "counts": counts.tolist()}
-    encoded: RLE = coco_mask.frPyObjects(joined, height, width)
-    return encoded
+    flat = columns.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    if len(flat) and flat[0]:
+        edges = np.append(0, edges)
+    column, row = np.divmod(edges, columns.shape[1])
+    return Runs(column[0::2] + origin[0], row[0::2] + origin[1], row[1::2] + origin[1])
 
 
 def to_json(rle: RLE) -> dict[str, Any]:

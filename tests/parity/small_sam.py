@@ -1,8 +1,8 @@
-"""A small Segment Anything, built of segment-anything's own classes, that answers a click with blobs around it.
+"""A small Segment Anything, built of segment-anything's own classes, that answers with blobs around a click.
 
-Random weights answer every click of a photo with the same mask, so that suppression leaves one and a parity test
-of automatic masks has nothing to match. Here the weights are random where that does no harm, and wired by hand
-where a mask has to follow its click.
+Random weights answer every click of a photo with the same mask, so that suppression leaves one and a parity
+test of automatic masks has nothing to match. Here the weights are random where that does no harm, and wired
+by hand where a mask has to follow its click.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def build_small_sam(seed: int = 0) -> Sam:
 def answer_with_blobs(sam: Sam, seed: int = 0) -> None:
     """Rewire the random decoder so that every click is answered by blobs around it.
 
-    Cells whose position resembles the clicked one attend to its token, whose value moves them along one direction;
-    the upscaling reads that direction, and each mask token cuts it at another height and mixes in what the image
-    looks like there.
+    Cells whose position resembles the clicked one attend to its token, whose value moves them along one
+    direction; the upscaling reads that direction, and each mask token cuts it at another height and mixes in
+    what the image looks like there.
     """
     generator = torch.Generator().manual_seed(seed)
     decoder, prompts = sam.mask_decoder, sam.prompt_encoder
@@ -84,9 +84,8 @@ def answer_with_blobs(sam: Sam, seed: int = 0) -> None:
     decoder.iou_token.weight.mul_(0.3)
     clicked = F.normalize(prompts.point_embeddings[1].weight[0], dim=0)
     prompts.point_embeddings[1].weight.copy_(12 * clicked[None])
-    keep = decoder.transformer.layers[
-        0
-    ].self_attn  # without a residual: random weights would blend all tokens
+    # The first self-attention has no residual: random weights would blend all tokens.
+    keep = decoder.transformer.layers[0].self_attn
     for linear, gain in ((keep.q_proj, 3.0), (keep.k_proj, 3.0), (keep.v_proj, 1.0), (keep.out_proj, 1.0)):
         linear.weight.copy_(gain * torch.eye(DIM))
         linear.bias.zero_()

@@ -1,0 +1,120 @@
+"""The windowed path against the plain one: upsample everything, then threshold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapters.drawing import MaskDrawer, compose_axis
+from adapters.rle import decode_mask
+from adapters.selection import mask_boxes, stability_score
+from sam.model import upsample_logits
+
+TOLERANCE = 1e-4
+"""Logits nearer to a threshold may fall on either side: the two paths add in another order."""
+
+
+def input_size(image_size: tuple[int, int], square: int) -> tuple[int, int]:
+    scale = square / max(image_size)
+    return max(1, int(image_size[0] * scale + 0.5)), max(1, int(image_size[1] * scale + 0.5))
+
+
+def smooth_logits(count: int, side: int, cells: int, seed: int, level: float) -> torch.Tensor:
+    noise = torch.randn(count, 1, cells, cells, generator=torch.Generator().manual_seed(seed))
+    return 8 * torch.nn.functional.interpolate(noise, (side, side), mode="bicubic")[:, 0] + level
+
+
+def check_same(low_res: torch.Tensor, square: int, image_size: tuple[int, int], offset: float = 1.0) -> None:
+    inside = input_size(image_size, square)
+    plain = upsample_logits(low_res, square, inside, image_size)
+    drawn = MaskDrawer((low_res.shape[1], low_res.shape[2]), square, inside, image_size).draw(
+        low_res, offset=offset
+    )
+    for logits, mask, stability in zip(plain, drawn, stability_score(plain, 0.0, offset), strict=True):
+        assert mask.rle is not None
+        bits = decode_mask(mask.rle)
+        undecided = (logits.abs() < TOLERANCE).numpy()
+        np.testing.assert_array_equal(bits[~undecided], (logits > 0).numpy()[~undecided])
+        np.testing.assert_array_equal(mask.box, mask_boxes(bits[None])[0])
+        assert mask.area == bits.sum()
+        near = sum(int(((logits - level).abs() < TOLERANCE).sum()) for level in (-offset, offset))
+        larger = max(1, int((logits > -offset).sum()))
+        assert mask.stability == pytest.approx(float(stability), abs=(near + 1e-3) / larger)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    low=st.sampled_from([8, 16, 24]),
+    factor=st.sampled_from([1, 2, 4]),
+    height=st.integers(1, 150),
+    width=st.integers(1, 150),
+    cells=st.integers(2, 8),
+    level=st.sampled_from([-12.0, -4.0, 0.0, 9.0]),
+    seed=st.integers(0, 1000),
+)
+def test_windowed_equals_plain(
+    low: int, factor: int, height: int, width: int, cells: int, level: float, seed: int
+) -> None:
+    check_same(smooth_logits(3, low, cells, seed, level), low * factor, (height, width))
+
+
+@pytest.mark.parametrize("image_size", [(3, 700), (700, 3), (1, 1), (1080, 810), (333, 1000)])
+def test_windowed_equals_plain_at_the_models_own_sizes(image_size: tuple[int, int]) -> None:
+    check_same(smooth_logits(4, 256, 12, 1, -8.0), 1024, image_size)
+
+
+def test_noise_in_every_cell() -> None:
+    check_same(
+        6 * torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(0)), 256, (150, 230), offset=2.5
+    )
+
+
+def test_a_single_bright_cell_reaches_no_further_than_its_window() -> None:
+    low_res = torch.full((1, 64, 64), -50.0)
+    low_res[0, 20, 30] = 50.0
+    drawer = MaskDrawer((64, 64), 256, (256, 256), (512, 512))
+    (window,) = drawer._windows(low_res, -1.0)
+    plain = upsample_logits(low_res, 256, (256, 256), (512, 512))[0] > -50.0
+    np.testing.assert_array_equal(
+        [window[2], window[0], window[3], window[1]], mask_boxes(plain.numpy()[None])[0]
+    )
+
+
+def test_a_mask_in_the_padding_alone_is_empty() -> None:
+    low_res = torch.full((1, 64, 64), -5.0)
+    low_res[:, 60:] = 5.0
+    (mask,) = MaskDrawer((64, 64), 256, (100, 256), (200, 512)).draw(low_res)
+    assert mask.rle is not None
+    assert (mask.area, mask.box, mask.stability) == (0, (0, 0, 0, 0), 0.0)
+    assert not decode_mask(mask.rle).any()
+
+
+def test_a_window_of_a_larger_image_lands_in_its_place() -> None:
+    low_res = smooth_logits(2, 64, 5, 3, 0.0)
+    alone = MaskDrawer((64, 64), 256, (256, 192), (120, 90)).draw(low_res)
+    placed = MaskDrawer((64, 64), 256, (256, 192), (120, 90), origin=(17, 5), canvas=(130, 200)).draw(low_res)
+    for here, there in zip(alone, placed, strict=True):
+        assert here.rle is not None and there.rle is not None
+        whole = np.zeros((130, 200), bool)
+        whole[5:125, 17:107] = decode_mask(here.rle)
+        np.testing.assert_array_equal(decode_mask(there.rle), whole)
+        assert there.box == (here.box[0] + 17, here.box[1] + 5, here.box[2] + 17, here.box[3] + 5)
+
+
+def test_unstable_masks_are_not_drawn() -> None:
+    low_res = torch.stack([torch.full((16, 16), 0.5), torch.full((16, 16), 5.0)])
+    shaky, firm = MaskDrawer((16, 16), 64, (64, 64), (50, 50)).draw(low_res, min_stability=0.9)
+    assert shaky.rle is None and shaky.stability == 0.0
+    assert firm.rle is not None and firm.stability == 1.0 and firm.area == 2500
+
+
+def test_weights_are_convex() -> None:
+    axis = compose_axis(16, 64, 43, 301)
+    torch.testing.assert_close(axis.weights.sum(1), torch.ones(301))
+    assert bool((axis.weights >= 0).all())
+    for row, first, last in zip(axis.weights, axis.first, axis.last, strict=True):
+        used = torch.nonzero(row)[:, 0]
+        assert first <= int(used[0]) and int(used[-1]) <= last
