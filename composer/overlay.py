@@ -33,13 +33,19 @@ class OverlayWriter(PerImageWriter):
 
     def write(self, stem: str, outcome: Outcome, folder: Path) -> list[Path]:
         """See :class:`composer.formats.base.Writer`."""
-        picture = np.asarray(draw_instances(outcome.image.pixels, outcome.instances))
-        for answer in outcome.answers:
-            picture = np.asarray(draw_prompts(picture, **prompts_of(answer.request)))
-        done, png = cv2.imencode(".png", picture[:, :, ::-1])
+        done, png = cv2.imencode(".png", np.asarray(draw_outcome(outcome))[:, :, ::-1])
         if not done:
             raise RuntimeError("OpenCV could not encode a PNG")
         return [write_bytes(folder / f"{stem}.overlay.png", png.tobytes())]
+
+
+def draw_outcome(outcome: Outcome) -> PILImage.Image:
+    """The photo with all instances, the clicks and boxes that asked for them, and the labels on top."""
+    instances = outcome.instances
+    canvas, colours = _draw_masks(outcome.image.pixels, instances)
+    for answer in outcome.answers:
+        canvas = np.asarray(draw_prompts(canvas, **prompts_of(answer.request)))
+    return _draw_labels(PILImage.fromarray(canvas), instances, colours)
 
 
 def draw_instances(pixels: Pixels, instances: Instances, *, labels: bool = True) -> PILImage.Image:
@@ -56,6 +62,13 @@ def draw_instances(pixels: Pixels, instances: Instances, *, labels: bool = True)
     Raises:
         ValueError: the instances are of an image of another size.
     """
+    canvas, colours = _draw_masks(pixels, instances)
+    picture = PILImage.fromarray(canvas)
+    return _draw_labels(picture, instances, colours) if labels else picture
+
+
+def _draw_masks(pixels: Pixels, instances: Instances) -> tuple[Pixels, Pixels]:
+    """The picture without labels, and the (n, 3) colours of the masks."""
     if pixels.shape[:2] != tuple(instances.image_size):
         raise ValueError(f"instances of a {instances.image_size} image on one of {pixels.shape[:2]}")
     chooser = ColourChooser(instances.image_size)
@@ -71,8 +84,7 @@ def draw_instances(pixels: Pixels, instances: Instances, *, labels: bool = True)
     width = line_width(pixels)
     for contours, colour in outlines:
         cv2.polylines(canvas, contours, True, _outline_colour(colour), width, cv2.LINE_AA)
-    picture = PILImage.fromarray(canvas)
-    return _draw_labels(picture, instances, colours) if labels else picture
+    return canvas, colours
 
 
 def draw_prompts(
@@ -93,9 +105,9 @@ def draw_prompts(
     canvas = pixels.copy()
     width = line_width(pixels)
     for x1, y1, x2, y2 in np.asarray(boxes, float).reshape(-1, 4):
-        corners = (_pixel(x1, y1), _pixel(x2, y2))
-        cv2.rectangle(canvas, *corners, _WHITE, width + 2 * _rim(width))
-        cv2.rectangle(canvas, *corners, BOX, width)
+        corners = (*_pixel(x1, y1), *_pixel(x2, y2))
+        _frame(canvas, corners, width + 2 * _rim(width), _WHITE)
+        _frame(canvas, corners, width, BOX)
     where = np.asarray(points, float).reshape(-1, 2)
     signs = np.ones(len(where)) if labels is None else np.asarray(labels).reshape(-1)
     for (x, y), sign in zip(where, signs, strict=True):
@@ -185,6 +197,22 @@ def _pixel(x: float, y: float) -> tuple[int, int]:
 
 def _rim(width: int) -> int:
     return max(1, width // 2)
+
+
+def _frame(
+    canvas: Pixels, corners: tuple[int, int, int, int], width: int, colour: tuple[int, int, int]
+) -> None:
+    """A rectangle's edges in exactly ``width`` pixels, clipped to the canvas."""
+    before, after = width // 2, width - width // 2
+
+    def band(low: int, high: int) -> slice:
+        return slice(max(0, low - before), max(0, high + after))
+
+    x1, y1, x2, y2 = corners
+    for edge in (y1, y2):
+        canvas[band(edge, edge), band(x1, x2)] = colour
+    for edge in (x1, x2):
+        canvas[band(y1, y2), band(edge, edge)] = colour
 
 
 def _dot(canvas: Pixels, centre: tuple[int, int], colour: tuple[int, int, int], width: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -24,6 +24,7 @@ from composer.overlay import (
     FOREGROUND,
     OverlayWriter,
     draw_instances,
+    draw_outcome,
     draw_prompts,
     line_width,
     prompts_of,
@@ -157,6 +158,7 @@ def test_a_mask_keeps_its_colour_when_others_far_away_come_and_go() -> None:
     assert colours_of(instances_of(mine, near))[0] == both[0]
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 2**31))
 def test_overlapping_masks_differ(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -219,6 +221,8 @@ def test_clicks_and_boxes_are_marked() -> None:
     assert tuple(picture[120, 250]) == BOX
     assert (picture[50, 43:58] == 255).all(-1).any()  # the white rim
     assert (picture[120, 200] == 120).all()
+    row = picture[120, 140:160]  # across the left edge: white, blue, white
+    assert [tuple(p) for p in row[(row != 120).any(-1)]] == [(255, 255, 255), BOX, (255, 255, 255)]
     assert (GREY == 120).all()
 
 
@@ -265,13 +269,21 @@ def test_the_file_shows_masks_and_prompts(tmp_path: Path, make_instances: Callab
         pixels = np.asarray(picture)
     assert tuple(pixels[20, 20]) == FOREGROUND
     assert tuple(pixels[50, 30]) == BOX
-    expected = draw_prompts(np.asarray(draw_instances(image.pixels, outcome.instances)), **click_of(click))
-    expected = draw_prompts(np.asarray(expected), boxes=[[5, 5, 50, 50]])
-    np.testing.assert_array_equal(pixels, np.asarray(expected))
+    expected = np.asarray(draw_instances(image.pixels, outcome.instances))
+    expected = np.asarray(draw_prompts(expected, points=click["points"], labels=click["labels"]))
+    expected = np.asarray(draw_prompts(expected, boxes=[[5, 5, 50, 50]]))
+    np.testing.assert_array_equal(pixels, expected)
 
 
-def click_of(request: dict[str, Any]) -> dict[str, Any]:
-    return {"points": request["points"], "labels": request["labels"]}
+def test_labels_lie_on_prompts() -> None:
+    instances = instances_of(box(60, 80, 200, 180), labels=("dog",))
+    image = open_image(GREY)
+    labelled = drawn(GREY, instances)
+    prompt = {"kind": "boxes", "boxes": [[60, 75, 200, 180]]}  # its upper edge runs through the label
+    picture = np.asarray(draw_outcome(Outcome(image, (Answer(prompt, instances),))))
+    label = (labelled != drawn(GREY, instances, labels=False)).any(-1)
+    assert label[75].any()
+    np.testing.assert_array_equal(picture[label], labelled[label])
 
 
 # Windows
