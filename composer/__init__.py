@@ -1,0 +1,81 @@
+"""Compose one promptable segmenter with whatever says what to segment.
+
+    from composer import Composer, Points
+
+    scene = Composer.load("tiny").open("street.jpg")
+    instances = scene.run(Points([[520, 375]]))
+
+Names are imported when they are first used: ``import composer`` alone stays light, without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adapters.boxes import Boxes
+    from adapters.everything import Everything
+    from adapters.points import Points
+    from adapters.results import EdgeMap, Instances
+    from composer.composer import Composer, Scene
+    from composer.limits import Limits
+    from sam.errors import (
+        BadAnnotation,
+        BadImage,
+        BadPrompt,
+        CheckpointError,
+        EnvironmentProblem,
+        SamComposerError,
+        UsageError,
+    )
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Composer": "composer.composer",
+    "Scene": "composer.composer",
+    "Limits": "composer.limits",
+    "Points": "adapters.points",
+    "Boxes": "adapters.boxes",
+    "Everything": "adapters.everything",
+    "Instances": "adapters.results",
+    "EdgeMap": "adapters.results",
+    "SamComposerError": "sam.errors",
+    "UsageError": "sam.errors",
+    "BadImage": "sam.errors",
+    "BadPrompt": "sam.errors",
+    "BadAnnotation": "sam.errors",
+    "CheckpointError": "sam.errors",
+    "EnvironmentProblem": "sam.errors",
+}
+
+__all__ = [
+    "BadAnnotation",
+    "BadImage",
+    "BadPrompt",
+    "Boxes",
+    "CheckpointError",
+    "Composer",
+    "EdgeMap",
+    "EnvironmentProblem",
+    "Everything",
+    "Instances",
+    "Limits",
+    "Points",
+    "SamComposerError",
+    "Scene",
+    "UsageError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'composer' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

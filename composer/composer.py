@@ -1,0 +1,192 @@
+"""The facade: load a model once, open images, run requests; each image is encoded once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from adapters.base import Request
+from adapters.base import Scene as AdapterScene
+from adapters.results import Result
+from composer.cache import CacheKey, EmbeddingCache
+from composer.images import Image, Source, digest, open_image
+from composer.limits import DEFAULT_LIMITS, Limits
+from composer.presets import Preset, WeightsFile, load_preset
+from composer.registry import adapter_of
+from composer.weights import locate
+from sam.checkpoints import load_weights
+from sam.errors import UsageError
+from sam.model import Embedding, SegmentAnything
+from sam.precision import PrecisionChoice, choose_device, choose_precision
+from sam.variants import build_model
+
+PREPROCESSING = "resize-longest-bilinear-1"
+"""Version of what happens to pixels before the encoder: part of the cache key."""
+
+
+class Composer:
+    """A loaded segmenter that answers requests about images. Safe to share between threads.
+
+    Args:
+        model: the segmenter, its weights loaded.
+        preset: what it was loaded from.
+        precision: number format of its products.
+        limits: what is accepted.
+
+    Attributes:
+        cache: embeddings of images seen lately, bounded in bytes.
+    """
+
+    def __init__(
+        self,
+        model: SegmentAnything,
+        preset: Preset,
+        precision: PrecisionChoice,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.model = model
+        self.preset = preset
+        self.precision = precision
+        self.limits = limits
+        self.cache: EmbeddingCache[Embedding] = EmbeddingCache(limits.embedding_cache_bytes)
+        model.compute_dtype = precision.dtype
+        # One encode at a time: two on the same cores or card take as long and need twice the memory.
+        self._encoder_lock = threading.Lock()
+        # Random weights share the empty digest, so the cache must tell two such models apart itself.
+        self._weights_id = model.digest or f"random-{id(model)}"
+
+    @classmethod
+    def load(
+        cls,
+        preset: str | Path | Preset = "tiny",
+        *,
+        checkpoint: str | Path | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Composer:
+        """Load a preset.
+
+        Args:
+            preset: a name (``tiny``, ``mobile``, ``vit_b``, ``vit_l``, ``vit_h``), the path of a YAML preset,
+                or a preset already read.
+            checkpoint: a weights file to use instead of the preset's own; neither its size nor its digest is
+                pinned then.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+            limits: what to accept.
+
+        Raises:
+            UsageError: an unknown preset, device or precision.
+            CheckpointError: weights that are missing, damaged or of another model.
+            EnvironmentProblem: the device is not there.
+        """
+        chosen = preset if isinstance(preset, Preset) else load_preset(preset)
+        where = choose_device(device)
+        how = choose_precision(where, precision)
+        if checkpoint is not None:
+            chosen = replace(chosen, weights=WeightsFile(str(checkpoint)), embedded=False)
+            path = Path(checkpoint)
+        else:
+            path = locate(chosen)
+        model = build_model(chosen.model)
+        load_weights(model, path, sha256=chosen.weights.sha256, size=chosen.weights.bytes)
+        return cls(model.to(where), chosen, how, limits)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self.model.device
+
+    def open(self, source: Source, *, file_name: str | None = None) -> Scene:
+        """Read an image and encode it, or take its embedding from the cache.
+
+        Args:
+            source: a path, the bytes of an image file, a PIL image or an (H, W, 3) uint8 RGB array.
+            file_name: name for reports; by default that of the path.
+
+        Raises:
+            UsageError: no such file.
+            BadImage: not an image that the limits accept.
+        """
+        scene = Scene(self, open_image(source, limits=self.limits, file_name=file_name))
+        scene.embedding  # noqa: B018 - encodes now: opening is where the wait belongs
+        return scene
+
+    def run(self, source: Source, requests: Sequence[Request]) -> list[Result]:
+        """Answer several requests about one image with one encoder pass, in their order.
+
+        Raises:
+            UsageError: no request, too many, or one that no adapter answers.
+            BadImage, BadPrompt: see :meth:`open` and :meth:`Scene.run`.
+        """
+        if isinstance(requests, Request):
+            requests = [requests]
+        if not 0 < len(requests) <= self.limits.max_requests:
+            raise UsageError(
+                f"{len(requests)} requests: give 1 to {self.limits.max_requests}", field="requests"
+            )
+        for request in requests:
+            adapter_of(request)
+        scene = self.open(source)
+        return [scene.run(request) for request in requests]
+
+    def encode(self, pixels: npt.NDArray[np.uint8], image_sha256: str | None = None) -> Embedding:
+        """The embedding of (H, W, 3) uint8 RGB pixels, from the cache if it is there.
+
+        Args:
+            pixels: the image.
+            image_sha256: its :func:`composer.images.digest`, where that is known already.
+        """
+        key = CacheKey(image_sha256 or digest(pixels), self._weights_id, PREPROCESSING, self.precision.name)
+        return self.cache.get_or_encode(key, lambda: self._encode(pixels))
+
+    def describe(self) -> dict[str, Any]:
+        """The model as reports name it: preset, weights digest, device, precision."""
+        return {
+            "preset": self.preset.name,
+            "weights": self.preset.weights.file
+            if self.preset.embedded
+            else Path(self.preset.weights.file).name,
+            "weights_sha256": self.model.digest or None,
+            "device": str(self.device),
+            "precision": self.precision.name,
+        }
+
+    def _encode(self, pixels: npt.NDArray[np.uint8]) -> Embedding:
+        with self._encoder_lock:
+            return self.model.encode([pixels])[0]
+
+
+class Scene(AdapterScene):
+    """One opened image: encoded once, asked any number of times.
+
+    Attributes:
+        source: the image with its digest and file name.
+    """
+
+    def __init__(self, composer: Composer, source: Image) -> None:
+        super().__init__(
+            source.pixels,
+            composer.model,
+            # A window of the image has a digest of its own; the image's was computed when it was read.
+            lambda pixels: composer.encode(pixels, source.sha256 if pixels is source.pixels else None),
+            composer.preset.defaults,
+        )
+        self.source = source
+
+    def run(self, request: Request) -> Result:
+        """Answer one request.
+
+        Raises:
+            UsageError: no adapter answers this kind of request.
+            BadPrompt: it does not fit this image.
+        """
+        return adapter_of(request)(self, request)

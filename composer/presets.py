@@ -1,0 +1,155 @@
+"""Presets: a model, its weights and its thresholds under one name (``configs/presets/*.yaml``)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters.base import Defaults
+from composer.configs import check_keys, config_error, configs_folder, load_yaml
+from sam.errors import UsageError
+from sam.variants import ModelConfig
+
+EMBEDDED = "embedded"
+"""``weights.source`` of weights that come with the package, in ``sam/weights``."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """Where a preset's weights are, and how to tell that they are the right ones.
+
+    Attributes:
+        file: file name; for a preset given by path, relative to its YAML file.
+        url: where ``sam-composer models pull`` gets it; None for embedded and local weights.
+        bytes: size, or None where it is not pinned.
+        sha256: hex digest, or None where it is not pinned.
+    """
+
+    file: str
+    url: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named way to load a segmenter.
+
+    Attributes:
+        name: ``tiny``, ``vit_b``, … or the stem of the YAML file.
+        description: one line.
+        model: shapes of the segmenter.
+        weights: its weights.
+        embedded: the weights come with the package.
+        defaults: thresholds chosen for these weights.
+        folder: where the YAML file is; a local preset's weights are looked for there.
+    """
+
+    name: str
+    description: str
+    model: ModelConfig
+    weights: WeightsFile
+    embedded: bool
+    defaults: Defaults
+    folder: Path
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the package, the embedded one first."""
+    names = sorted(path.stem for path in (configs_folder() / "presets").glob("*.yaml"))
+    return sorted(names, key=lambda name: (name != "tiny", name))
+
+
+def load_preset(name_or_path: str | Path) -> Preset:
+    """Read a preset by name, or by the path of a YAML file.
+
+    Raises:
+        UsageError: no such preset (the known ones are listed), or a file with an unknown or bad key.
+    """
+    path = Path(name_or_path)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return _read(path)
+    known = preset_names()
+    if str(name_or_path) not in known:
+        near = difflib.get_close_matches(str(name_or_path), known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(
+            f"unknown preset {str(name_or_path)!r}: {hint}known: {', '.join(known)}, or a YAML file's path",
+            code="preset_unknown",
+            field="preset",
+        )
+    return _read(configs_folder() / "presets" / f"{name_or_path}.yaml")
+
+
+def load_model_config(name: str, beside: Path | None = None) -> ModelConfig:
+    """The model description ``configs/models/NAME.yaml``.
+
+    Args:
+        name: of a packaged description, or a YAML file's path relative to ``beside``.
+        beside: folder of the file that names it.
+
+    Raises:
+        UsageError: no such model (the known ones are listed), or a bad file.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = (beside or Path()) / name
+    else:
+        folder = configs_folder() / "models"
+        known = sorted(p.stem for p in folder.glob("*.yaml"))
+        if name not in known:
+            raise UsageError(
+                f"unknown model {name!r}: known: {', '.join(known)}", code="model_unknown", field="model"
+            )
+        path = folder / f"{name}.yaml"
+    return ModelConfig.from_mapping(path.stem, load_yaml(path))
+
+
+def _read(path: Path) -> Preset:
+    values = load_yaml(path)
+    check_keys(values, ("description", "model", "weights", "everything"), path)
+    model = values.get("model")
+    if isinstance(model, str):
+        config = load_model_config(model, path.parent)
+    elif isinstance(model, Mapping):
+        config = ModelConfig.from_mapping(path.stem, model)
+    else:
+        raise config_error(path, ("model",), "expected the name of a model, or its description")
+    weights, embedded = _weights(values.get("weights"), path)
+    return Preset(
+        name=path.stem,
+        description=str(values.get("description", "")),
+        model=config,
+        weights=weights,
+        embedded=embedded,
+        defaults=_defaults(values.get("everything") or {}, path),
+        folder=path.parent,
+    )
+
+
+def _weights(values: Any, path: Path) -> tuple[WeightsFile, bool]:
+    if not isinstance(values, Mapping) or not isinstance(values.get("file"), str):
+        raise config_error(path, ("weights",), "expected a mapping with at least `file`")
+    check_keys(values, ("file", "url", "bytes", "sha256", "source"), path, "weights")
+    source = values.get("source")
+    if source not in (None, EMBEDDED):
+        raise config_error(path, ("weights", "source"), f"expected {EMBEDDED!r} or nothing, not {source!r}")
+    size, digest = values.get("bytes"), values.get("sha256")
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise config_error(path, ("weights", "bytes"), f"expected a number of bytes, not {size!r}")
+    if digest is not None and (not isinstance(digest, str) or len(digest) != 64):
+        raise config_error(path, ("weights", "sha256"), "expected 64 hexadecimal digits, in quotes")
+    return WeightsFile(values["file"], values.get("url"), size, digest), source == EMBEDDED
+
+
+def _defaults(values: Any, path: Path) -> Defaults:
+    known = ("pred_iou_thresh", "stability_score_thresh")
+    if not isinstance(values, Mapping):
+        raise config_error(path, ("everything",), f"expected a mapping with {' and '.join(known)}")
+    check_keys(values, known, path, "everything")
+    for key, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise config_error(path, ("everything", key), f"expected a number, not {value!r}")
+    return Defaults(**{key: float(value) for key, value in values.items()})

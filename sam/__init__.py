@@ -1,0 +1,1 @@
+"""The promptable segmenter and nothing else: tensors in, tensors out (paper §3)."""

@@ -1,0 +1,62 @@
+"""The one error tree of the project.
+
+Every error that a user can cause has a stable ``code`` (used in logs and over HTTP), the process exit
+code that the command line answers with, and the HTTP status that the service answers with. The message
+says what was wrong, what was expected and what to do; it never needs a traceback to be understood.
+"""
+
+from __future__ import annotations
+
+
+class SamComposerError(Exception):
+    """Base of every error raised on purpose.
+
+    Attributes:
+        code: stable identifier in snake_case, e.g. ``image_corrupt``.
+        field: the argument or request field at fault, if there is one.
+    """
+
+    exit_code: int = 1
+    http_status: int = 500
+    default_code: str = "internal"
+
+    def __init__(self, message: str, *, code: str | None = None, field: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code or self.default_code
+        self.field = field
+
+
+class UsageError(SamComposerError):
+    """The call itself is wrong: unknown name, conflicting options, an output folder of another run."""
+
+    exit_code, http_status, default_code = 2, 422, "usage"
+
+
+class BadImage(SamComposerError):
+    """The bytes are not an image that we accept."""
+
+    exit_code, http_status, default_code = 3, 422, "image_corrupt"
+
+
+class BadPrompt(SamComposerError):
+    """A request's values do not fit the image or each other."""
+
+    exit_code, http_status, default_code = 3, 422, "prompt_invalid"
+
+
+class BadAnnotation(SamComposerError):
+    """A ground-truth or results file contradicts itself or the images beside it."""
+
+    exit_code, http_status, default_code = 3, 422, "annotation_invalid"
+
+
+class CheckpointError(SamComposerError):
+    """A weights file is missing, damaged, or belongs to another model."""
+
+    exit_code, http_status, default_code = 5, 500, "checkpoint_invalid"
+
+
+class EnvironmentProblem(SamComposerError):
+    """The machine cannot do what was asked: no such device, disk full, a package missing or shadowed."""
+
+    exit_code, http_status, default_code = 6, 500, "environment"

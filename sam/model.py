@@ -1,0 +1,244 @@
+"""Segment Anything: one image encoded once, any number of prompts decoded against it (paper §3, Fig. 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image as PILImage
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sam.image_encoder import EncoderOutput
+from sam.mask_decoder import NUM_MASK_TOKENS, Attended, MaskDecoder
+from sam.prompt_encoder import PromptEncoder
+from sam.prompts import Prompts
+
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+MASK_THRESHOLD = 0.0
+"""A pixel belongs to a mask where its logit exceeds this."""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """One encoded image.
+
+    Attributes:
+        features: (1, C, h, w) image embedding.
+        high_res_features: skips of the encoder, or empty (see :class:`sam.image_encoder.EncoderOutput`).
+        edge_logits: (1, 1, 4h, 4w) or None.
+        input_size: (height, width) of the resized image inside the padded square, pixels.
+        original_size: (height, width) of the image as given, pixels.
+        model_digest: SHA-256 of the weights that made it; empty for random weights.
+    """
+
+    features: Tensor
+    high_res_features: tuple[Tensor, ...]
+    edge_logits: Tensor | None
+    input_size: tuple[int, int]
+    original_size: tuple[int, int]
+    model_digest: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the tensors hold."""
+        tensors = [self.features, *self.high_res_features]
+        if self.edge_logits is not None:
+            tensors.append(self.edge_logits)
+        return sum(t.nbytes for t in tensors)
+
+    def to(self, device: torch.device) -> Embedding:
+        """The same embedding on ``device``."""
+        return replace(
+            self,
+            features=self.features.to(device),
+            high_res_features=tuple(t.to(device) for t in self.high_res_features),
+            edge_logits=None if self.edge_logits is None else self.edge_logits.to(device),
+        )
+
+
+class Candidates:
+    """The decoder's answer to N prompts: predicted IoU first, masks only when asked for.
+
+    Attributes:
+        iou_predictions: (N, M) float32; M = 3 for a multimask decode, else 1. Unbounded: can exceed 1.
+    """
+
+    def __init__(
+        self,
+        decoder: MaskDecoder,
+        attended: Attended,
+        skips: tuple[Tensor, ...],
+        first_token: int,
+        last_token: int,
+        context: AbstractContextManager[object],
+    ) -> None:
+        self.iou_predictions = attended.iou_predictions[:, first_token:last_token]
+        self._decoder = decoder
+        self._attended = attended
+        self._skips = skips
+        self._first_token = first_token
+        self._context = context
+
+    def __len__(self) -> int:
+        return len(self.iou_predictions)
+
+    @torch.inference_mode()
+    def low_res_logits(self, index: Tensor | None = None) -> Tensor:
+        """Low-resolution logits of chosen candidates.
+
+        Args:
+            index: (n, 2) int64 rows of (prompt, column of ``iou_predictions``); None: all N * M, row-major.
+
+        Returns:
+            (n, 4h, 4w) float32.
+        """
+        device = self.iou_predictions.device
+        if index is None:
+            n, m = self.iou_predictions.shape
+            index = torch.cartesian_prod(torch.arange(n), torch.arange(m)).reshape(-1, 2)
+        index = index.to(device)
+        if len(index) == 0:
+            h, w = self._attended.image.shape[-2:]
+            return torch.zeros(0, 4 * h, 4 * w, device=device)
+        with self._context:
+            return self._decoder.render(
+                self._attended, self._skips, index[:, 0], index[:, 1] + self._first_token
+            )
+
+
+class SegmentAnything(nn.Module):
+    """A promptable segmenter: image encoder, prompt encoder, mask decoder.
+
+    Build one with :func:`sam.variants.build_model`. Parameter names are those of the public checkpoints.
+
+    Attributes:
+        digest: SHA-256 of the loaded weights file; empty while the weights are random.
+        compute_dtype: dtype of the large products in ``encode`` and ``decode``; logits are always float32.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self, image_encoder: nn.Module, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder
+    ) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.prompt_encoder = prompt_encoder
+        self.mask_decoder = mask_decoder
+        self.image_size = prompt_encoder.image_size
+        self.digest = ""
+        self.compute_dtype = torch.float32
+        self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights live."""
+        return self.pixel_mean.device
+
+    @property
+    def has_text_slot(self) -> bool:
+        """Whether these weights accept text vectors as prompts (App. D.5)."""
+        return self.prompt_encoder.text_projection is not None
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Embedding]:
+        """Encode RGB images, each (H, W, 3) uint8, in one batch."""
+        resized = [resize_longest_side(image, self.image_size) for image in images]
+        with self._precision():
+            out: EncoderOutput = self.image_encoder(self.preprocess(resized))
+        return [
+            Embedding(
+                features=out.image_embedding[i : i + 1].float(),
+                high_res_features=tuple(f[i : i + 1].float() for f in out.high_res_features),
+                edge_logits=None if out.edge_logits is None else out.edge_logits[i : i + 1].float(),
+                input_size=(small.shape[0], small.shape[1]),
+                original_size=(image.shape[0], image.shape[1]),
+                model_digest=self.digest,
+            )
+            for i, (image, small) in enumerate(zip(images, resized, strict=True))
+        ]
+
+    def preprocess(self, resized: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
+        """Normalise and pad right and bottom with zeros: list of (h, w, 3) uint8 -> (B, 3, S, S) float32."""
+        side = self.image_size
+        batch = torch.zeros(len(resized), 3, side, side, device=self.device)
+        for i, image in enumerate(resized):
+            pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1).float()
+            batch[i, :, : image.shape[0], : image.shape[1]] = (pixels - self.pixel_mean) / self.pixel_std
+        return batch
+
+    @torch.inference_mode()
+    def decode(self, embedding: Embedding, prompts: Prompts, *, multimask: bool) -> Candidates:
+        """Decode N prompts against one image.
+
+        Args:
+            embedding: of this model's ``encode``.
+            prompts: in pixels of the original image.
+            multimask: True gives the three masks of an ambiguous prompt, False the single-mask token.
+        """
+        prompts = prompts.to(self.device)
+        height, width = embedding.original_size
+        scale = torch.tensor(
+            [embedding.input_size[1] / width, embedding.input_size[0] / height], device=self.device
+        )
+        points = None if prompts.points is None else prompts.points.float() * scale
+        boxes = None if prompts.boxes is None else (prompts.boxes.float().view(-1, 2, 2) * scale).view(-1, 4)
+        with self._precision():
+            sparse = self.prompt_encoder.sparse(points, prompts.labels, boxes, prompts.text)
+            dense = self.prompt_encoder.dense(prompts.mask_logits)
+            attended = self.mask_decoder.attend(
+                embedding.features, self.image_pe(embedding.features), sparse, dense, len(prompts)
+            )
+        first, last = (1, NUM_MASK_TOKENS) if multimask else (0, 1)
+        return Candidates(
+            self.mask_decoder, attended, embedding.high_res_features, first, last, self._precision()
+        )
+
+    def image_pe(self, features: Tensor) -> Tensor:
+        """(1, h * w, C) positions of the cells of ``features`` (1, C, h, w)."""
+        return self.prompt_encoder.pe_layer.grid(features.shape[-2], features.shape[-1])
+
+    def upsample(self, low_res_logits: Tensor, embedding: Embedding) -> Tensor:
+        """(n, 4h, 4w) low-resolution logits -> (n, H, W) float32 logits at the original size."""
+        return upsample_logits(low_res_logits, self.image_size, embedding.input_size, embedding.original_size)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if self.compute_dtype is torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.compute_dtype)
+
+
+def resize_longest_side(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+    """Resize (H, W, 3) so that the longest side is ``side``, the other rounded to nearest (bilinear)."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    new_size = (max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5)))
+    # A copy, because what Pillow hands out is read-only and torch warns of that.
+    return np.array(PILImage.fromarray(image).resize(new_size, PILImage.Resampling.BILINEAR))
+
+
+def upsample_logits(
+    low_res: Tensor, image_size: int, input_size: tuple[int, int], original_size: tuple[int, int]
+) -> Tensor:
+    """Bilinear to the padded square, crop the padding, bilinear to the original size, as published.
+
+    Args:
+        low_res: (n, h, w) float32 logits over the padded square.
+        image_size: side of the padded square.
+        input_size: (height, width) of the image inside it.
+        original_size: (height, width) wanted.
+
+    Returns:
+        (n, H, W) float32.
+    """
+    square = F.interpolate(low_res[:, None], (image_size, image_size), mode="bilinear", align_corners=False)
+    inside = square[..., : input_size[0], : input_size[1]]
+    return F.interpolate(inside, original_size, mode="bilinear", align_corners=False)[:, 0]

@@ -1,0 +1,1 @@
+"""Training a promptable segmenter (paper App. A, "Training algorithm")."""

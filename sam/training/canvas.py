@@ -1,0 +1,244 @@
+"""Training samples: a square canvas composed from packed photos, and a few target masks on it.
+
+Where a photo has one labelled object a click carries no information, and a model learns to return the
+salient blob wherever one clicks. So single-object photos are composed: mosaics of four, cut-outs pasted on
+scenes, and the object's surroundings as a mask of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from sam.training.data import PackedSet
+
+UInt8 = npt.NDArray[np.uint8]
+Random = np.random.Generator
+SURROUNDINGS = 255
+"""Id of the canvas that a sparsely labelled photo leaves around its objects."""
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How canvases are composed.
+
+    Attributes:
+        weights: relative share of samples for each set; a set left out is not sampled.
+        mosaic: probability that a photo with at most two segments becomes a quarter of a 2x2 mosaic.
+        paste: probability of pasting a cut-out of another photo.
+        surroundings: probability that the unlabelled rest of a sparsely labelled photo is a target too.
+        component: probability of taking one connected component of a segment that has several.
+        group: probability of merging a segment with one of its neighbours (part, object, group).
+        scale: range of the resize factor relative to the photo filling the canvas (App. A's large-scale
+            jitter is [.1, 2]; weak models learn more from a milder one).
+        masks: targets on each canvas.
+        min_area, max_area: share of the canvas that a target may cover.
+    """
+
+    weights: dict[str, float] = field(default_factory=dict)
+    mosaic: float = 0.5
+    paste: float = 0.35
+    surroundings: float = 0.15
+    component: float = 0.3
+    group: float = 0.1
+    scale: tuple[float, float] = (0.6, 1.8)
+    masks: int = 6
+    min_area: float = 0.0008
+    max_area: float = 0.9
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One canvas of side S: pixels (S, S, 3) uint8, ids (S, S) uint8, targets (K, S / 4, S / 4) uint8."""
+
+    pixels: UInt8
+    ids: UInt8
+    targets: UInt8
+
+
+class CanvasSampler:
+    """Draws canvases; sample number ``i`` depends on the seed and ``i`` alone: a resumed run goes on."""
+
+    def __init__(self, sets: Sequence[PackedSet], config: SamplingConfig, seed: int) -> None:
+        self.sets = [s for s in sets if config.weights.get(s.name, 0) > 0 and len(s)]
+        if not self.sets:
+            raise ValueError("no set with a weight above 0: name at least one packed set in sampling.weights")
+        weights = np.array([config.weights[s.name] for s in self.sets])
+        self.shares = weights / weights.sum()
+        self.config = config
+        self.seed = seed
+
+    def __call__(self, number: int, side: int) -> Sample:
+        """Sample ``number`` on a canvas of ``side`` pixels."""
+        rng = np.random.default_rng((self.seed, number))
+        while True:
+            pixels, ids = self._compose(rng, side)
+            targets = self._targets(rng, ids)
+            if targets is not None:
+                return Sample(photometric_jitter(pixels, rng), ids, targets)
+
+    def _compose(self, rng: Random, side: int) -> tuple[UInt8, UInt8]:
+        photo, layer = self._draw(rng)
+        if len(np.unique(layer[layer > 0])) <= 2 and rng.random() < self.config.mosaic:
+            return self._mosaic(rng, side, photo, layer)
+        pixels, ids = place(photo, layer, side, rng, self.config.scale)
+        if rng.random() < self.config.paste:
+            other, other_layer = self._draw(rng)
+            paste_cutout(pixels, ids, other, other_layer, rng)
+        if rng.random() < self.config.surroundings:
+            self._fill_surroundings(pixels, ids)
+        return pixels, ids
+
+    def _draw(self, rng: Random) -> tuple[UInt8, UInt8]:
+        packed = self.sets[rng.choice(len(self.sets), p=self.shares)]
+        index = int(rng.integers(len(packed)))
+        return packed.photo(index), packed.layer(index, int(rng.integers(packed.layers(index))))
+
+    def _mosaic(self, rng: Random, side: int, photo: UInt8, layer: UInt8) -> tuple[UInt8, UInt8]:
+        pixels = np.zeros((side, side, 3), np.uint8)
+        ids = np.zeros((side, side), np.uint8)
+        split_y, split_x = (int(side * rng.uniform(0.35, 0.65)) for _ in range(2))
+        next_id = 1
+        for rows in (slice(0, split_y), slice(split_y, side)):
+            for columns in (slice(0, split_x), slice(split_x, side)):
+                tile_side = max(rows.stop - rows.start, columns.stop - columns.start)
+                tile, tile_ids = place(photo, layer, tile_side, rng, (0.9, 1.6))
+                height, width = rows.stop - rows.start, columns.stop - columns.start
+                pixels[rows, columns] = tile[:height, :width]
+                cut = tile_ids[:height, :width]
+                present = np.unique(cut[cut > 0])[:60]
+                table = np.zeros(256, np.uint8)
+                table[present] = np.arange(next_id, next_id + len(present))
+                next_id += len(present)
+                ids[rows, columns] = table[cut]
+                photo, layer = self._draw(rng)
+        return pixels, ids
+
+    @staticmethod
+    def _fill_surroundings(pixels: UInt8, ids: UInt8) -> None:
+        photo_area = pixels.any(2)
+        if (ids[photo_area] == 0).mean() > 0.15:
+            ids[photo_area & (ids == 0)] = SURROUNDINGS
+
+    def _targets(self, rng: Random, ids: UInt8) -> UInt8 | None:
+        counts = np.bincount(ids.ravel(), minlength=256)
+        low, high = self.config.min_area * ids.size, self.config.max_area * ids.size
+        usable = [i for i in range(1, 256) if low <= counts[i] <= high]
+        if not usable:
+            return None
+        shares = counts[usable] ** 0.25
+        chosen = rng.choice(
+            usable, self.config.masks, replace=len(usable) < self.config.masks, p=shares / shares.sum()
+        )
+        targets = [self._target(rng, ids, int(i), low, high) for i in chosen]
+        return np.stack(targets)
+
+    def _target(self, rng: Random, ids: UInt8, chosen: int, low: float, high: float) -> UInt8:
+        mask = (ids == chosen).astype(np.uint8)
+        roll = rng.random()
+        if roll < self.config.group:
+            candidate = merge_with_neighbour(mask, ids, rng)
+        elif roll < self.config.group + self.config.component:
+            candidate = one_component(mask, rng)
+        else:
+            candidate = mask
+        for option in (candidate, mask):
+            if low <= option.sum() <= high:
+                small = shrink_mask(option)
+                if small.any():
+                    return small
+        ys, xs = np.nonzero(mask)  # thinner than a cell everywhere: keep the cells that it touches
+        small = np.zeros((ids.shape[0] // 4, ids.shape[1] // 4), np.uint8)
+        small[ys // 4, xs // 4] = 1
+        return small
+
+
+def place(
+    photo: UInt8, layer: UInt8, side: int, rng: Random, scale: tuple[float, float]
+) -> tuple[UInt8, UInt8]:
+    """Resize by a random factor, flip at random, crop or pad (right and bottom) to a square."""
+    h, w = layer.shape
+    factor = side / max(h, w) * float(np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1]))))
+    size = (max(8, round(w * factor)), max(8, round(h * factor)))
+    resized = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    ids = cv2.resize(layer, size, interpolation=cv2.INTER_NEAREST)
+    if rng.random() < 0.5:
+        resized, ids = resized[:, ::-1], ids[:, ::-1]
+    y = int(rng.integers(0, max(1, size[1] - side + 1)))
+    x = int(rng.integers(0, max(1, size[0] - side + 1)))
+    resized, ids = resized[y : y + side, x : x + side], ids[y : y + side, x : x + side]
+    pixels = np.zeros((side, side, 3), np.uint8)
+    canvas_ids = np.zeros((side, side), np.uint8)
+    pixels[: ids.shape[0], : ids.shape[1]] = resized
+    canvas_ids[: ids.shape[0], : ids.shape[1]] = ids
+    return pixels, canvas_ids
+
+
+def paste_cutout(pixels: UInt8, ids: UInt8, photo: UInt8, layer: UInt8, rng: Random) -> None:
+    """Paste one segment of ``layer`` somewhere on the canvas, in place, under an unused id."""
+    present, counts = np.unique(layer[layer > 0], return_counts=True)
+    free = np.setdiff1d(np.arange(1, SURROUNDINGS), ids)
+    if not len(present) or not len(free):
+        return
+    mask = (layer == rng.choice(present, p=counts / counts.sum())).astype(np.uint8)
+    x, y, w, h = cv2.boundingRect(mask)
+    side = ids.shape[0]
+    factor = side * rng.uniform(0.15, 0.55) / max(w, h)
+    size = (max(4, round(w * factor)), max(4, round(h * factor)))
+    cut = cv2.resize(photo[y : y + h, x : x + w], size, interpolation=cv2.INTER_AREA)
+    alpha = cv2.resize(mask[y : y + h, x : x + w], size, interpolation=cv2.INTER_NEAREST) > 0
+    top = int(rng.integers(0, max(1, side - size[1])))
+    left = int(rng.integers(0, max(1, side - size[0])))
+    window = (slice(top, top + size[1]), slice(left, left + size[0]))
+    alpha = alpha[: ids[window].shape[0], : ids[window].shape[1]]
+    # A segment that keeps almost nothing visible is no longer that segment.
+    pixels[window][alpha] = cut[: alpha.shape[0], : alpha.shape[1]][alpha]
+    ids[window][alpha] = free[0]
+
+
+def one_component(mask: UInt8, rng: Random) -> UInt8:
+    """The connected component under a random pixel of the mask."""
+    count, components = cv2.connectedComponents(mask, connectivity=8)
+    if count <= 2:
+        return mask
+    ys, xs = np.nonzero(mask)
+    pick = int(rng.integers(len(ys)))
+    chosen: UInt8 = (components == components[ys[pick], xs[pick]]).astype(np.uint8)
+    return chosen
+
+
+def merge_with_neighbour(mask: UInt8, ids: UInt8, rng: Random) -> UInt8:
+    """The mask together with one labelled segment that touches it."""
+    ring = cv2.dilate(mask, np.ones((5, 5), np.uint8)).astype(bool) & (mask == 0)
+    neighbours = np.unique(ids[ring])
+    neighbours = neighbours[neighbours > 0]
+    if not len(neighbours):
+        return mask
+    merged: UInt8 = mask | (ids == rng.choice(neighbours)).astype(np.uint8)
+    return merged
+
+
+def shrink_mask(mask: UInt8) -> UInt8:
+    """Majority of each 4x4 block: (S, S) -> (S / 4, S / 4)."""
+    h, w = mask.shape
+    votes = mask.reshape(h // 4, 4, w // 4, 4).sum((1, 3), dtype=np.uint16)
+    small: UInt8 = (votes >= 8).astype(np.uint8)
+    return small
+
+
+def photometric_jitter(pixels: UInt8, rng: Random) -> UInt8:
+    """Random brightness, contrast, saturation and, rarely, grey; padding stays black."""
+    image = pixels.astype(np.float32)
+    grey = image @ np.array([0.299, 0.587, 0.114], np.float32)
+    saturation = 0.0 if rng.random() < 0.05 else rng.uniform(0.6, 1.4)
+    image = grey[..., None] + saturation * (image - grey[..., None])
+    mean = float(grey.mean())
+    image = (image - mean) * rng.uniform(0.75, 1.3) + mean * rng.uniform(0.75, 1.25)
+    image *= rng.uniform(0.94, 1.06, 3)
+    out = np.clip(image, 0, 255).astype(np.uint8)
+    out[~pixels.any(2)] = 0
+    return out

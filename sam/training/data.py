@@ -1,0 +1,169 @@
+"""Training photos and their segments: readers of public formats, and a packed store that is read many times.
+
+A training photo has one or more *layers*: integer maps in which 0 is unlabelled and every other value is a
+segment. COCO panoptic has one layer, BSDS one for each annotator.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PILImage
+from scipy.io import loadmat
+
+from sam.errors import BadAnnotation
+
+UInt8 = npt.NDArray[np.uint8]
+MAX_SEGMENTS = 255
+COMPLETE_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class LabelledPhoto:
+    """A decoded photo with its segment layers.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        layers: each (H, W) uint8; 0 unlabelled.
+        name: file name, for messages.
+    """
+
+    pixels: UInt8
+    layers: tuple[UInt8, ...]
+    name: str
+
+
+def read_panoptic(folder: Path, skip: int = 0) -> Iterator[LabelledPhoto]:
+    """Photos of a COCO-panoptic folder (``images/``, ``panoptic/``, ``panoptic.json``).
+
+    Args:
+        folder: the data set.
+        skip: leave out the first ``skip`` annotations by image id: the held-out photos.
+
+    Raises:
+        BadAnnotation: an annotation that names a photo or a map which is not there, or sizes that differ.
+    """
+    index = json.loads((folder / "panoptic.json").read_text())
+    images = {image["id"]: image for image in index["images"]}
+    annotations = sorted(index["annotations"], key=lambda annotation: annotation["image_id"])
+    for annotation in annotations[skip:]:
+        image = images.get(annotation["image_id"])
+        if image is None:
+            raise BadAnnotation(
+                f"{folder}/panoptic.json: image {annotation['image_id']} is annotated but not listed"
+            )
+        pixels = _read_rgb(folder / "images" / image["file_name"])
+        coded = _read_rgb(folder / "panoptic" / annotation["file_name"]).astype(np.uint32)
+        if coded.shape != pixels.shape:
+            raise BadAnnotation(
+                f"{folder / 'panoptic' / annotation['file_name']}: {coded.shape[:2]} pixels, "
+                f"its photo has {pixels.shape[:2]}"
+            )
+        ids = coded[..., 0] + 256 * coded[..., 1] + 65536 * coded[..., 2]
+        kept = [s["id"] for s in annotation["segments_info"] if not s.get("iscrowd")]
+        yield LabelledPhoto(pixels, (_renumber(ids, kept),), image["file_name"])
+
+
+def read_bsds(folder: Path, splits: Sequence[str], max_annotators: int = 3) -> Iterator[LabelledPhoto]:
+    """Photos of BSDS500 (``data/images/SPLIT``, ``data/groundTruth/SPLIT``), a layer for each annotator."""
+    for split in splits:
+        for path in sorted((folder / "data" / "images" / split).glob("*.jpg")):
+            truth = loadmat(folder / "data" / "groundTruth" / split / f"{path.stem}.mat")["groundTruth"][0]
+            maps = [entry["Segmentation"][0, 0].astype(np.uint32) for entry in truth[:max_annotators]]
+            layers = tuple(_renumber(m, [int(v) for v in np.unique(m)]) for m in maps)
+            yield LabelledPhoto(_read_rgb(path), layers, path.name)
+
+
+def _read_rgb(path: Path) -> UInt8:
+    try:
+        with PILImage.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError) as error:
+        raise BadAnnotation(f"{path}: cannot be read as an image ({error})") from error
+
+
+def _renumber(ids: npt.NDArray[np.uint32], kept: Sequence[int]) -> UInt8:
+    """Map the kept ids to 1…255, largest first, everything else to 0."""
+    values, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    wanted = np.isin(values, np.asarray(kept, dtype=np.uint32))
+    order = [i for i in np.argsort(-counts) if wanted[i]][:MAX_SEGMENTS]
+    table = np.zeros(len(values), np.uint8)
+    table[order] = np.arange(1, len(order) + 1, dtype=np.uint8)
+    return table[inverse].reshape(ids.shape)
+
+
+@dataclass(frozen=True)
+class PackedSet:
+    """A set of photos in flat memory maps: decoded once, read in any order at memory speed.
+
+    Attributes:
+        pixels, ids: flat uint8 memory maps.
+        table: (n, 5) int64 rows ``pixel offset, id offset, height, width, layers``.
+    """
+
+    name: str
+    pixels: npt.NDArray[np.uint8]
+    ids: npt.NDArray[np.uint8]
+    table: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def photo(self, index: int) -> UInt8:
+        """(H, W, 3) uint8."""
+        offset, _, h, w, _ = self.table[index]
+        return self.pixels[offset : offset + h * w * 3].reshape(h, w, 3)
+
+    def layer(self, index: int, layer: int) -> UInt8:
+        """(H, W) uint8 segment ids of one annotator."""
+        _, offset, h, w, _ = self.table[index]
+        start = offset + layer * h * w
+        return self.ids[start : start + h * w].reshape(h, w)
+
+    def layers(self, index: int) -> int:
+        """How many annotators photo ``index`` has."""
+        return int(self.table[index, 4])
+
+    @classmethod
+    def open(cls, folder: Path) -> PackedSet:
+        """Map a folder that :func:`pack` wrote."""
+        return cls(
+            folder.name,
+            np.memmap(folder / "pixels.bin", np.uint8, "r"),
+            np.memmap(folder / "ids.bin", np.uint8, "r"),
+            np.load(folder / "table.npy"),
+        )
+
+
+def pack(photos: Iterable[LabelledPhoto], folder: Path, long_side: int = 512) -> PackedSet:
+    """Write photos as memory maps, shrunk to ``long_side`` where they are larger (never enlarged)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[tuple[int, int, int, int, int]] = []
+    pixel_offset = id_offset = 0
+    with (folder / "pixels.bin").open("wb") as pixel_file, (folder / "ids.bin").open("wb") as id_file:
+        for photo in photos:
+            pixels, layers = _shrink(photo, long_side)
+            h, w = pixels.shape[:2]
+            rows.append((pixel_offset, id_offset, h, w, len(layers)))
+            pixel_offset += pixel_file.write(pixels.tobytes())
+            for layer in layers:
+                id_offset += id_file.write(layer.tobytes())
+    # The table goes last: a folder without it is a pack that was interrupted.
+    np.save(folder / "table.npy", np.asarray(rows, np.int64).reshape(-1, 5))
+    return PackedSet.open(folder)
+
+
+def _shrink(photo: LabelledPhoto, long_side: int) -> tuple[UInt8, tuple[UInt8, ...]]:
+    h, w = photo.pixels.shape[:2]
+    scale = long_side / max(h, w)
+    if scale >= 1:
+        return photo.pixels, photo.layers
+    size = (max(1, round(w * scale)), max(1, round(h * scale)))
+    pixels = PILImage.fromarray(photo.pixels).resize(size, PILImage.Resampling.BOX)
+    layers = [PILImage.fromarray(layer).resize(size, PILImage.Resampling.NEAREST) for layer in photo.layers]
+    return np.asarray(pixels), tuple(np.asarray(layer) for layer in layers)

@@ -1,0 +1,94 @@
+"""The simulated annotator: prompts for a target mask, round after round (App. A, "Training algorithm")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+FULL_SIZE_NOISE_LIMIT = 20.0
+"""Largest box noise in pixels of a 1024-pixel input (App. A)."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What the annotator has given so far for N masks that all began alike, with a point or with a box.
+
+    Attributes:
+        points: (N, K, 2) pixels of the padded square; labels: (N, K) 1 or 0; K is 0 after a box alone.
+        boxes: (N, 4), or None when the first prompt was a point.
+    """
+
+    points: Tensor
+    labels: Tensor
+    boxes: Tensor | None
+
+    @property
+    def ambiguous(self) -> bool:
+        """A single prompt so far, which may mean a part, the object or a group."""
+        return self.points.shape[1] + (self.boxes is not None) <= 1
+
+
+def first_point(target: Tensor, stride: int, generator: torch.Generator) -> Round:
+    """A point drawn uniformly from each mask.
+
+    Args:
+        target: (N, h, w) in {0, 1}, none empty, at ``1 / stride`` of the input.
+        stride: pixels of the input per cell of ``target``.
+        generator: source of randomness, on the CPU.
+    """
+    points = sample_point(target > 0.5, stride, generator)[:, None]
+    return Round(points, torch.ones(len(target), 1, dtype=torch.long), None)
+
+
+def first_box(target: Tensor, stride: int, generator: torch.Generator) -> Round:
+    """The box of each mask (N, h, w), moved by the paper's noise."""
+    side = target.shape[-1] * stride
+    boxes = noisy_boxes(mask_boxes(target, stride), side, generator)
+    return Round(torch.zeros(len(target), 0, 2), torch.zeros(len(target), 0, dtype=torch.long), boxes)
+
+
+def next_round(
+    previous: Round, logits: Tensor, target: Tensor, stride: int, generator: torch.Generator
+) -> Round:
+    """Add a point drawn uniformly from where ``logits`` (N, h, w) are wrong, positive on a miss."""
+    truth = target > 0.5
+    wrong = (logits > 0) != truth
+    # A perfect mask has no error to click on: any point of it is a confirmation.
+    region = torch.where(wrong.flatten(1).any(1)[:, None, None], wrong, truth)
+    point = sample_point(region, stride, generator)
+    cell = (point / stride).long()
+    label = truth[torch.arange(len(truth)), cell[:, 1], cell[:, 0]].long()
+    return replace(
+        previous,
+        points=torch.cat([previous.points, point[:, None]], 1),
+        labels=torch.cat([previous.labels, label[:, None]], 1),
+    )
+
+
+def sample_point(region: Tensor, stride: int, generator: torch.Generator) -> Tensor:
+    """One uniform point in each (N, h, w) bool region: (N, 2) x, y in input pixels."""
+    count, _, width = region.shape
+    index = torch.multinomial(region.flatten(1).float(), 1, generator=generator)[:, 0]
+    cell = torch.stack([index % width, index // width], 1).float()
+    inside = torch.rand(count, 2, generator=generator) * (stride - 1)
+    return cell * stride + inside
+
+
+def mask_boxes(masks: Tensor, stride: int) -> Tensor:
+    """Bounding boxes (N, 4) ``x1, y1, x2, y2`` in input pixels of (N, h, w) masks, none empty."""
+    on = masks > 0.5
+    columns, rows = on.any(1).float(), on.any(2).float()
+    width, height = columns.shape[1], rows.shape[1]
+    x1, y1 = columns.argmax(1), rows.argmax(1)
+    x2, y2 = width - columns.flip(1).argmax(1), height - rows.flip(1).argmax(1)
+    return torch.stack([x1, y1, x2, y2], 1).float() * stride - torch.tensor([0, 0, 1, 1])
+
+
+def noisy_boxes(boxes: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """Move each coordinate by normal noise of 10 % of the box's side, at most 20 px of 1024."""
+    limit = FULL_SIZE_NOISE_LIMIT * side / 1024
+    sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    noise = torch.randn(boxes.shape, generator=generator) * 0.1 * sides
+    return (boxes + noise.clamp(-limit, limit)).clamp(0, side - 1)
