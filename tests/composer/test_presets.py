@@ -1,0 +1,82 @@
+"""Presets: the packaged ones are whole, and a bad one says where it is bad."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from composer.presets import load_model_config, load_preset, preset_names
+from composer.weights import expected_path
+from sam.checkpoints import file_digest
+from sam.errors import UsageError
+
+
+def test_the_packaged_presets() -> None:
+    assert preset_names() == ["tiny", "mobile", "vit_b", "vit_h", "vit_l"]
+
+
+@pytest.mark.parametrize("name", ["tiny", "mobile", "vit_b", "vit_h", "vit_l"])
+def test_each_is_pinned_and_described(name: str) -> None:
+    preset = load_preset(name)
+    assert preset.name == name
+    assert preset.description
+    assert preset.weights.bytes and preset.weights.sha256
+    assert preset.embedded == (name == "tiny")
+    assert (preset.weights.url is None) == preset.embedded
+
+
+@pytest.mark.parametrize("name", ["mobile", "vit_b", "vit_h", "vit_l"])
+def test_published_weights_keep_the_published_thresholds(name: str) -> None:
+    defaults = load_preset(name).defaults
+    assert (defaults.pred_iou_thresh, defaults.stability_score_thresh) == (0.88, 0.95)
+
+
+def test_the_embedded_weights_are_the_pinned_ones() -> None:
+    preset = load_preset("tiny")
+    path = expected_path(preset)
+    assert path.stat().st_size == preset.weights.bytes
+    assert file_digest(path) == preset.weights.sha256
+
+
+def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"did you mean 'vit_b'\? known: tiny, mobile, vit_b") as caught:
+        load_preset("vitb")
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"modle": "tiny"}, "modle: unknown key"),
+        ({"model": None}, "model: expected the name of a model"),
+        ({"model": "vit_x"}, "unknown model 'vit_x'"),
+        ({"model": {"encoder": {"family": "resnet"}}}, "family 'resnet'"),
+        ({"model": {"encoder": {"family": "compact", "width": 3}}}, "unknown key 'width'"),
+        ({"model": {"encoder": {"family": "compact", "image_size": 100}}}, "multiple of 32"),
+        ({"weights": None}, "weights: expected a mapping"),
+        ({"weights": {"file": "x", "sha": "y"}}, "sha: unknown key"),
+        ({"weights": {"file": "x", "sha256": "abc"}}, "64 hexadecimal digits"),
+        ({"weights": {"file": "x", "bytes": -1}}, "number of bytes"),
+        ({"weights": {"file": "x", "source": "moon"}}, "'embedded'"),
+        ({"everything": {"pred_iou": 0.5}}, "pred_iou: unknown key"),
+        ({"everything": {"pred_iou_thresh": "high"}}, "expected a number"),
+        ({"everything": 3}, "expected a mapping"),
+    ],
+)
+def test_a_bad_file_says_where(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    values: dict[str, object] = {"description": "d", "model": "tiny", "weights": {"file": "w.safetensors"}}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(values | change))
+    with pytest.raises(UsageError, match=message):
+        load_preset(path)
+
+
+def test_a_model_beside_the_preset(tmp_path: Path) -> None:
+    (tmp_path / "wide.yaml").write_text(
+        "encoder: {family: compact, out_chans: 64}\ndecoder: {embed_dim: 64}\n"
+    )
+    config = load_model_config("wide.yaml", tmp_path)
+    assert config.name == "wide"
+    assert config.decoder.embed_dim == 64

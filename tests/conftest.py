@@ -1,0 +1,57 @@
+"""A segmenter small enough to be built in a test, as a preset on disk, and a photo to ask it about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import yaml
+
+from sam.checkpoints import save_weights
+from sam.variants import ModelConfig, build_model
+
+SMALL_MODEL = {
+    "encoder": {
+        "family": "compact", "backbone": "regnetx_002", "image_size": 128, "out_chans": 32, "neck_chans": 16,
+        "attention_layers": 1, "attention_heads": 2,
+    },
+    "decoder": {"embed_dim": 32, "num_heads": 2, "mlp_dim": 64, "iou_head_hidden_dim": 32, "mask_in_chans": 8},
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="session")
+def two_threads() -> None:
+    """As many as the machines that tests run on have cores; more would only wait for each other."""
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def small_preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A YAML preset with seeded random weights beside it: it loads in a moment and its masks are blobs."""
+    folder = tmp_path_factory.mktemp("preset")
+    torch.manual_seed(0)
+    model = build_model(ModelConfig.from_mapping("small", SMALL_MODEL))
+    save_weights(model, folder / "small.safetensors")
+    values = {
+        "description": "Random weights, for tests.",
+        "model": SMALL_MODEL,
+        "weights": {"file": "small.safetensors"},
+        "everything": {"pred_iou_thresh": -10.0, "stability_score_thresh": 0.0},
+    }
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture(scope="session")
+def photo() -> npt.NDArray[np.uint8]:
+    """(90, 140, 3): a red disc and a green bar on grey noise."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(90, 130, (90, 140, 3), dtype=np.uint8)
+    y, x = np.mgrid[:90, :140]
+    pixels[(x - 40) ** 2 + (y - 45) ** 2 < 25**2] = (210, 30, 40)
+    pixels[20:70, 95:115] = (30, 180, 60)
+    return pixels
