@@ -7,12 +7,15 @@ import json
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
+
+from composer import Composer, Points
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -82,6 +85,18 @@ def test_everything_to_coco(tmp_path: Path, photo: Path) -> None:
 @pytest.mark.parametrize("name", ["segment_by_click.py", "everything_to_coco.py"])
 def test_without_arguments_they_explain_themselves(name: str) -> None:
     assert f"python examples/{name}" in run_example(name, expect=1)
+
+
+def test_the_adapter_of_the_documentation(photo: Path) -> None:
+    page = (ROOT / "docs" / "adapters.md").read_text()
+    source = re.search(r"^```python\n(# middle\.py.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert source is not None
+    middle = types.ModuleType("middle")
+    exec(compile(source[1], "middle.py", "exec", dont_inherit=True), middle.__dict__)
+
+    scene = Composer.load("tiny").open(photo)
+    found = middle.MiddleAdapter()(scene, middle.Middle())
+    assert found.rles == scene.run(Points([[135, 180]])).rles
 
 
 def test_every_example_is_tested() -> None:
