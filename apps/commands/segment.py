@@ -1,0 +1,184 @@
+"""``sam-composer segment``: clicks, boxes or everything, on photos and folders of photos."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from apps.console import flowing
+
+HELP = """Segment photos by clicks, by boxes, or everything in them.
+
+Each photo is encoded once, whatever is asked of it. Results go to --out: NAME.json with masks (COCO RLE),
+boxes, scores and timings, NAME.overlay.png to look at, a folder for each further --format. Coordinates are
+pixels of the photo as it is displayed, counted from its top left corner.
+"""
+EPILOG = """
+[bold]Examples[/bold]
+
+One click on an object:
+
+  sam-composer segment photo.jpg --point 520,375 --out out
+
+Three clicks on ONE object, the last (label 0) on what is not part of it:
+
+  sam-composer segment photo.jpg --point 520,375 --point 560,400 --point 610,400,0 --out out
+
+Two boxes, an object each, by the published ViT-B:
+
+  sam-composer segment photo.jpg --box 100,60,400,380 --box 420,80,700,360 --preset vit_b --out out
+
+Everything, in a folder of photos, for COCO tools too:
+
+  sam-composer segment PHOTOS --everything --format json,coco --out out
+
+[bold]Exit codes[/bold]: 0 all done, 4 some images failed (one line each on stderr) and the others are done;
+where nothing could be done: 2 wrong call, 3 bad image or prompt, 5 weights, 6 the machine.
+"""
+PROMPTS, GRID, MODEL, RESULTS = "What to segment", "With --everything", "Model", "Results"
+
+
+class Masks(str, enum.Enum):
+    """Which masks of an ambiguous prompt to keep."""
+
+    best = "best"
+    all = "all"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("segment", help=flowing(HELP), epilog=flowing(EPILOG), no_args_is_help=True)(segment)
+
+
+def segment(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE|DIR", help="Photos, and folders to search for photos.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.", rich_help_panel=RESULTS),
+    ],
+    point: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--point",
+            metavar="X,Y[,LABEL]",
+            help="A click; label 1 (default) is on the object, 0 off it. Several are clicks on ONE object.",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--box",
+            metavar="X1,Y1,X2,Y2",
+            help="A box around an object. One object each.",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Every object, by a grid of clicks.", rich_help_panel=PROMPTS)
+    ] = False,
+    masks: Annotated[
+        Masks,
+        typer.Option(
+            help="Of a click or box: the best mask, or all three candidates.", rich_help_panel=PROMPTS
+        ),
+    ] = Masks.best,
+    points_per_side: Annotated[
+        int | None,
+        typer.Option(
+            help="Clicks a side of the grid; time goes with its square. (default: 32)", rich_help_panel=GRID
+        ),
+    ] = None,
+    pred_iou_thresh: Annotated[
+        float | None,
+        typer.Option(
+            help="Keep masks whose predicted IoU exceeds this. (default: the preset's)", rich_help_panel=GRID
+        ),
+    ] = None,
+    stability_score_thresh: Annotated[
+        float | None,
+        typer.Option(
+            help="Keep masks at least this stable, 0 to 1. (default: the preset's)", rich_help_panel=GRID
+        ),
+    ] = None,
+    crop_n_layers: Annotated[
+        int | None,
+        typer.Option(
+            help="Zoom in for small objects: layer i looks at 4^i windows. (default: 0)", rich_help_panel=GRID
+        ),
+    ] = None,
+    min_mask_region_area: Annotated[
+        float | None,
+        typer.Option(help="Fill holes and drop specks of fewer pixels. (default: 0)", rich_help_panel=GRID),
+    ] = None,
+    preset: Annotated[
+        str,
+        typer.Option(help="A name of `sam-composer models list`, or a YAML file.", rich_help_panel=MODEL),
+    ] = "tiny",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Weights to use instead of the preset's own.", rich_help_panel=MODEL
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL)
+    ] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel=MODEL)] = "auto",
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME,...",
+            help="json, coco, sa1b, yolo, labelme, masks. The JSON report is written in any case.",
+            rich_help_panel=RESULTS,
+        ),
+    ] = "json",
+    overlay: Annotated[
+        bool,
+        typer.Option("--overlay/--no-overlay", help="NAME.overlay.png to look at.", rich_help_panel=RESULTS),
+    ] = True,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Write into a folder that holds results of another run.",
+            rich_help_panel=RESULTS,
+        ),
+    ] = False,
+) -> None:
+    """The command; see ``HELP``."""
+    knobs = {
+        "points_per_side": points_per_side,
+        "pred_iou_thresh": pred_iou_thresh,
+        "stability_score_thresh": stability_score_thresh,
+        "crop_n_layers": crop_n_layers,
+        "min_mask_region_area": min_mask_region_area,
+    }
+    given = {name: value for name, value in knobs.items() if value is not None}
+    from apps.prompt_options import parse_requests
+    from apps.segment_job import SegmentJob
+
+    job = SegmentJob(
+        paths=images,
+        out=out,
+        requests=parse_requests(point or [], box or [], masks.value, everything, given),
+        preset=preset,
+        checkpoint=checkpoint,
+        device=device,
+        precision=precision,
+        formats=[name.strip() for name in formats.split(",") if name.strip()],
+        overlay=overlay,
+        overwrite=overwrite,
+    )
+    code = job.run()
+    if code:
+        raise typer.Exit(code)

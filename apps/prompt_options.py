@@ -1,0 +1,64 @@
+"""Options such as ``--point 520,375`` to requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapters.base import Request
+from adapters.boxes import Boxes
+from adapters.decoding import Masks
+from adapters.everything import Everything
+from adapters.points import FOREGROUND, Points
+from sam.errors import UsageError
+
+
+def parse_requests(
+    points: Sequence[str], boxes: Sequence[str], masks: Masks, everything: bool, grid: Mapping[str, Any]
+) -> list[Request]:
+    """The requests of one call, in the order points, boxes, everything.
+
+    Args:
+        points: ``X,Y`` or ``X,Y,LABEL``, all of them clicks on one object.
+        boxes: ``X1,Y1,X2,Y2``, an object each.
+        masks: for points and boxes.
+        everything: whether all objects are asked for.
+        grid: fields of :class:`Everything` that were given.
+
+    Raises:
+        UsageError: nothing asked for, a text that is no point or box, or options that need `--everything`.
+        BadPrompt: numbers that no image could fit.
+    """
+    requests: list[Request] = []
+    if points:
+        clicks = [
+            _numbers(text, "--point", "X,Y or X,Y,LABEL such as 520,375 or 610,400,0", (2, 3))
+            for text in points
+        ]
+        labels = [click[2] if len(click) == 3 else FOREGROUND for click in clicks]
+        requests.append(Points([click[:2] for click in clicks], labels, masks=masks))
+    if boxes:
+        corners = [_numbers(text, "--box", "X1,Y1,X2,Y2 such as 100,60,400,380", (4,)) for text in boxes]
+        requests.append(Boxes(corners, masks=masks))
+    if everything:
+        requests.append(Everything(**grid))
+    elif grid:
+        option = "--" + next(iter(grid)).replace("_", "-")
+        raise UsageError(f"{option} belongs to --everything; add that, or leave it out", field=option)
+    if not requests:
+        raise UsageError(
+            "nothing to segment: say what by --point X,Y, --box X1,Y1,X2,Y2 or --everything "
+            "(see `sam-composer segment --help`)",
+            field="requests",
+        )
+    return requests
+
+
+def _numbers(text: str, option: str, expected: str, counts: tuple[int, ...]) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in counts:
+        raise UsageError(f"{option} {text!r}: expected {expected}, in pixels", field=option)
+    return values

@@ -1,0 +1,86 @@
+"""``sam-composer.json``: which model and requests made the results in an output folder.
+
+Results of two configurations in one folder would look like one data set, so the second run is refused. The
+check comes after the model is loaded (the digest tells weights apart), the file before the first result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from composer.formats.atomic import write_bytes
+from sam.errors import UsageError
+
+NAME = "sam-composer.json"
+MAX_BYTES = 16 << 20
+_COMPARED = ("preset", "weights_sha256", "requests")
+
+
+def check_folder(out: Path, run: Mapping[str, Any], stems: Iterable[str]) -> None:
+    """Refuse an output folder whose files this run must not touch.
+
+    Args:
+        out: the folder, existing.
+        run: the manifest that this run would write.
+        stems: names of the results that it would write.
+
+    Raises:
+        UsageError: ``output_of_another_run``: results of another configuration, or files of these names that
+            no run of ours made.
+    """
+    path = out / NAME
+    if path.exists():
+        earlier = _read(path)
+        differing = [key for key in _COMPARED if earlier.get(key) != run[key]]
+        if differing:
+            raise _refused(f"{out}: holds results of another run, {_difference(differing[0], earlier, run)}")
+        return
+    for stem in stems:
+        for name in (f"{stem}.json", f"{stem}.overlay.png"):
+            if (out / name).exists():
+                raise _refused(f"{out / name}: exists, and was not made by sam-composer segment")
+
+
+def write_manifest(out: Path, run: Mapping[str, Any]) -> None:
+    """Put the manifest into ``out``. Raises :class:`sam.errors.EnvironmentProblem`."""
+    write_bytes(out / NAME, json.dumps(run, indent=1).encode() + b"\n")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            values = json.loads(file.read(MAX_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _refused(f"{path}: is no manifest of a run of ours") from error
+    if not isinstance(values, dict):
+        raise _refused(f"{path}: is no manifest of a run of ours")
+    return values
+
+
+def _difference(key: str, earlier: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    if key == "requests":
+        return f"which asked for {_requests(earlier.get(key))}, and this one asks for {_requests(run[key])}"
+    if key == "preset":
+        return f"with preset {earlier.get(key)}, and this one has {run[key]}"
+    return f"with other weights of preset {run['preset']} (SHA-256 {str(earlier.get(key))[:12]}…)"
+
+
+def _requests(records: Any) -> str:
+    """Requests in a few words."""
+    if not isinstance(records, list):
+        return "something else"
+    parts = []
+    for record in records:
+        values = record if isinstance(record, dict) else {}
+        text = json.dumps({key: value for key, value in values.items() if key != "kind"})
+        parts.append(f"{values.get('kind')} {text if len(text) <= 60 else text[:59] + '…'}")
+    return ", ".join(parts)
+
+
+def _refused(message: str) -> UsageError:
+    return UsageError(
+        f"{message}; choose another --out, or --overwrite", code="output_of_another_run", field="out"
+    )
