@@ -6,7 +6,6 @@ segment. COCO panoptic has one layer, BSDS one for each annotator.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,11 @@ from PIL import Image as PILImage
 from scipy.io import loadmat
 
 from sam.errors import BadAnnotation
+from sam.training.panoptic import read_panoptic_index, read_panoptic_map, read_rgb
 
 UInt8 = npt.NDArray[np.uint8]
-MAX_SEGMENTS = 255
-COMPLETE_SHARE = 0.9
+MAX_SEGMENTS = 254
+"""Ids of a photo are 1 to 254; 255 is what the sampler calls the surroundings of objects."""
 
 
 @dataclass(frozen=True)
@@ -46,49 +46,52 @@ def read_panoptic(folder: Path, skip: int = 0) -> Iterator[LabelledPhoto]:
         skip: leave out the first ``skip`` annotations by image id: the held-out photos.
 
     Raises:
-        BadAnnotation: an annotation that names a photo or a map which is not there, or sizes that differ.
+        BadAnnotation: a file that is missing or damaged, sizes that differ, ids that do not match.
     """
-    index = json.loads((folder / "panoptic.json").read_text())
-    images = {image["id"]: image for image in index["images"]}
-    annotations = sorted(index["annotations"], key=lambda annotation: annotation["image_id"])
-    for annotation in annotations[skip:]:
-        image = images.get(annotation["image_id"])
-        if image is None:
-            raise BadAnnotation(
-                f"{folder}/panoptic.json: image {annotation['image_id']} is annotated but not listed"
-            )
-        pixels = _read_rgb(folder / "images" / image["file_name"])
-        coded = _read_rgb(folder / "panoptic" / annotation["file_name"]).astype(np.uint32)
-        if coded.shape != pixels.shape:
-            raise BadAnnotation(
-                f"{folder / 'panoptic' / annotation['file_name']}: {coded.shape[:2]} pixels, "
-                f"its photo has {pixels.shape[:2]}"
-            )
-        ids = coded[..., 0] + 256 * coded[..., 1] + 65536 * coded[..., 2]
-        kept = [s["id"] for s in annotation["segments_info"] if not s.get("iscrowd")]
-        yield LabelledPhoto(pixels, (_renumber(ids, kept),), image["file_name"])
+    for record in read_panoptic_index(folder)[skip:]:
+        pixels = read_rgb(record.photo)
+        ids = read_panoptic_map(record, (pixels.shape[0], pixels.shape[1]))
+        yield LabelledPhoto(pixels, (_renumber(ids, record.kept),), record.photo.name)
 
 
 def read_bsds(folder: Path, splits: Sequence[str], max_annotators: int = 3) -> Iterator[LabelledPhoto]:
-    """Photos of BSDS500 (``data/images/SPLIT``, ``data/groundTruth/SPLIT``), a layer for each annotator."""
+    """Photos of BSDS500 (``data/images/SPLIT``, ``data/groundTruth/SPLIT``), a layer for each annotator.
+
+    Raises:
+        BadAnnotation: a split without photos, or a photo whose segmentations are missing, damaged or of
+            another size.
+    """
     for split in splits:
-        for path in sorted((folder / "data" / "images" / split).glob("*.jpg")):
-            truth = loadmat(folder / "data" / "groundTruth" / split / f"{path.stem}.mat")["groundTruth"][0]
-            maps = [entry["Segmentation"][0, 0].astype(np.uint32) for entry in truth[:max_annotators]]
-            layers = tuple(_renumber(m, [int(v) for v in np.unique(m)]) for m in maps)
-            yield LabelledPhoto(_read_rgb(path), layers, path.name)
+        paths = sorted((folder / "data" / "images" / split).glob("*.jpg"))
+        if not paths:
+            raise BadAnnotation(f"{folder / 'data' / 'images' / split}: no photos (*.jpg) in it")
+        for path in paths:
+            pixels = read_rgb(path)
+            maps = _read_segmentations(folder / "data" / "groundTruth" / split / f"{path.stem}.mat")
+            for ids in maps:
+                if ids.shape != pixels.shape[:2]:
+                    raise BadAnnotation(
+                        f"{path.stem}.mat: {ids.shape} pixels, its photo has {pixels.shape[:2]}"
+                    )
+            layers = tuple(_renumber(m, [int(v) for v in np.unique(m)]) for m in maps[:max_annotators])
+            yield LabelledPhoto(pixels, layers, path.name)
 
 
-def _read_rgb(path: Path) -> UInt8:
+def _read_segmentations(path: Path) -> list[npt.NDArray[np.uint32]]:
     try:
-        with PILImage.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError) as error:
-        raise BadAnnotation(f"{path}: cannot be read as an image ({error})") from error
+        truth = loadmat(path)["groundTruth"][0]
+        maps = [entry["Segmentation"][0, 0].astype(np.uint32) for entry in truth]
+    except FileNotFoundError as error:
+        raise BadAnnotation(f"{path}: the photo has no such ground truth") from error
+    except Exception as error:  # scipy raises whatever its parser trips over
+        raise BadAnnotation(f"{path}: not a BSDS ground truth ({type(error).__name__}: {error})") from error
+    if not maps:
+        raise BadAnnotation(f"{path}: no annotator's segmentation in it")
+    return maps
 
 
 def _renumber(ids: npt.NDArray[np.uint32], kept: Sequence[int]) -> UInt8:
-    """Map the kept ids to 1…255, largest first, everything else to 0."""
+    """Map the kept ids to 1…254, largest first, everything else to 0."""
     values, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
     wanted = np.isin(values, np.asarray(kept, dtype=np.uint32))
     order = [i for i in np.argsort(-counts) if wanted[i]][:MAX_SEGMENTS]

@@ -1,0 +1,1 @@
+"""How well a model finds labelled segments from simulated prompts (paper App. D.1)."""

@@ -1,0 +1,250 @@
+"""Labelled photos to evaluate on: three formats, one protocol.
+
+Opening a set reads its index and no photo. A photo's masks are read one photo at a time, as COCO RLE, against
+the photo's real size: that is where a set that contradicts itself shows.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PILImage
+from pycocotools import mask as coco_mask
+
+from adapters.rle import RLE, areas, encode_mask, from_json
+from composer.folders import IMAGE_SUFFIXES
+from sam.errors import BadAnnotation, UsageError
+from sam.training.panoptic import (
+    PanopticRecord,
+    entries,
+    file_inside,
+    read_json,
+    read_panoptic_index,
+    read_panoptic_map,
+    whole,
+)
+
+Size = tuple[int, int]
+ReadMasks = Callable[[Size], list[RLE]]
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """One photo and its segments.
+
+    Attributes:
+        path: the photo.
+        name: its file name, for reports.
+        read_masks: takes the photo's (H, W) and gives its masks at that size, in the set's order; raises
+            BadAnnotation where they do not fit it.
+    """
+
+    path: Path
+    name: str
+    read_masks: ReadMasks
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """A set of labelled photos, in the order of their image ids (or names).
+
+    Attributes:
+        source: where it comes from, for reports.
+        images: of the photos that are labelled.
+    """
+
+    source: str
+    images: tuple[LabelledImage, ...]
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise BadAnnotation(f"{self.source}: no labelled photo in it, nothing to evaluate on")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[LabelledImage]:
+        return iter(self.images)
+
+    def limited(self, count: int | None) -> GroundTruth:
+        """The first ``count`` photos; None: all."""
+        return replace(self, images=self.images[:count])
+
+
+def open_panoptic(folder: Path) -> GroundTruth:
+    """A COCO-panoptic folder: ``images/``, ``panoptic/`` and ``panoptic.json``. Crowds are left out.
+
+    Raises:
+        BadAnnotation: an index that is missing, malformed or empty.
+    """
+    _check_folder(folder)
+    records = [record for record in read_panoptic_index(folder) if record.kept]
+    return GroundTruth(
+        str(folder),
+        tuple(LabelledImage(r.photo, r.photo.name, _panoptic_reader(r)) for r in records),
+    )
+
+
+def _panoptic_reader(record: PanopticRecord) -> ReadMasks:
+    def read(size: Size) -> list[RLE]:
+        ids = read_panoptic_map(record, size)
+        return [encode_mask(ids == kept) for kept in record.kept]
+
+    return read
+
+
+def open_coco(images: Path, annotations: Path) -> GroundTruth:
+    """A COCO instance file and the folder of its photos. Crowds and photos without instances are left out.
+
+    Raises:
+        BadAnnotation: a file that is missing, malformed or empty, or an annotation of a photo not listed.
+    """
+    _check_folder(images)
+    index = read_json(annotations)
+    photos = {whole(annotations, entry, "id"): entry for entry in entries(annotations, index, "images")}
+    of_photo: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for annotation in entries(annotations, index, "annotations"):
+        image_id = whole(annotations, annotation, "image_id")
+        if image_id not in photos:
+            raise BadAnnotation(
+                f"{annotations}: image {image_id} is annotated, but not listed under 'images'"
+            )
+        if not annotation.get("iscrowd"):
+            of_photo[image_id].append(annotation)
+    labelled = []
+    for image_id in sorted(of_photo):
+        path = file_inside(annotations, images, photos[image_id].get("file_name"))
+        labelled.append(LabelledImage(path, path.name, _coco_reader(annotations, of_photo[image_id])))
+    return GroundTruth(str(annotations), tuple(labelled))
+
+
+def _coco_reader(path: Path, annotations: Sequence[dict[str, Any]]) -> ReadMasks:
+    def read(size: Size) -> list[RLE]:
+        return [_segmentation(path, annotation, size) for annotation in annotations]
+
+    return read
+
+
+def _segmentation(path: Path, annotation: dict[str, Any], size: Size) -> RLE:
+    value, where = annotation.get("segmentation"), f"{path}: annotation {annotation.get('id')!r}"
+    if isinstance(value, dict):
+        try:
+            rle = from_json(value)
+        except BadAnnotation as error:
+            raise BadAnnotation(f"{where}: {error}") from error
+        if tuple(rle["size"]) != size:
+            height, width = rle["size"]
+            raise BadAnnotation(
+                f"{where}: a mask of {width} x {height} pixels, but its photo has {size[1]} x {size[0]}"
+            )
+        return rle
+    if not isinstance(value, list) or not value or not all(_is_polygon(part) for part in value):
+        raise BadAnnotation(f"{where}: 'segmentation' must be an RLE or a list of polygons [x, y, x, y, ...]")
+    highest = [max(c for part in value for c in part[axis::2]) for axis in (0, 1)]
+    if highest[0] > size[1] + 1 or highest[1] > size[0] + 1:
+        raise BadAnnotation(
+            f"{where}: a polygon reaches {highest[0]:g}, {highest[1]:g}, outside its photo of "
+            f"{size[1]} x {size[0]} pixels"
+        )
+    merged: RLE = coco_mask.merge(coco_mask.frPyObjects(value, *size))
+    return merged
+
+
+def _is_polygon(part: object) -> bool:
+    return (
+        isinstance(part, list)
+        and len(part) >= 6
+        and len(part) % 2 == 0
+        and all(isinstance(c, int | float) and not isinstance(c, bool) and -1e6 < c < 1e6 for c in part)
+    )
+
+
+def open_mask_folder(folder: Path) -> GroundTruth:
+    """Plain files: ``images/NAME.*`` with ``masks/NAME.png`` or a folder ``masks/NAME/`` of PNG files.
+
+    ``masks/NAME.png`` is a map: 0 is unlabelled, every other value a segment (grey of 8 or 16 bits, palette
+    index, or RGB). In ``masks/NAME/`` each file is one segment: what is not 0. Photos without masks are left
+    out.
+
+    Raises:
+        BadAnnotation: masks without a photo, two photos of one name, or nothing at all.
+    """
+    _check_folder(folder)
+    photos: dict[str, Path] = {}
+    for path in _listing(folder / "images"):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            if path.stem in photos:
+                raise BadAnnotation(f"{path}: a second photo named {path.stem!r}, whose masks are they?")
+            photos[path.stem] = path
+    found: dict[str, ReadMasks] = {}
+    for path in _listing(folder / "masks"):
+        if not path.is_dir() and path.suffix.lower() != ".png":
+            continue
+        name = path.name if path.is_dir() else path.stem
+        if name not in photos:
+            raise BadAnnotation(f"{path}: masks of a photo that is not in {folder / 'images'}")
+        if name in found:
+            raise BadAnnotation(f"{path}: a map and a folder for the same photo; keep one of them")
+        found[name] = _files_reader(path) if path.is_dir() else _map_reader(path)
+    return GroundTruth(
+        str(folder), tuple(LabelledImage(photos[n], photos[n].name, found[n]) for n in sorted(found))
+    )
+
+
+def _map_reader(path: Path) -> ReadMasks:
+    def read(size: Size) -> list[RLE]:
+        ids = _read_map(path, size)
+        return [encode_mask(ids == value) for value in np.unique(ids) if value]
+
+    return read
+
+
+def _files_reader(folder: Path) -> ReadMasks:
+    def read(size: Size) -> list[RLE]:
+        files = [path for path in _listing(folder) if path.suffix.lower() == ".png"]
+        if not files:
+            raise BadAnnotation(f"{folder}: no mask (*.png) in it")
+        return [encode_mask(_read_map(path, size) != 0) for path in files]
+
+    return read
+
+
+def _read_map(path: Path, size: Size) -> npt.NDArray[np.int64]:
+    """(H, W) values of a PNG; colours count as the panoptic format has them."""
+    try:
+        with PILImage.open(path, formats=["PNG"]) as image:
+            if (image.height, image.width) != size:
+                raise BadAnnotation(
+                    f"{path}: {image.width} x {image.height} pixels, but its photo has {size[1]} x {size[0]}"
+                )
+            # Transparency is no label; a palette's indices are, and are left as they are.
+            plain = {"RGBA": "RGB", "LA": "L"}.get(image.mode)
+            values = np.asarray(image.convert(plain) if plain else image).astype(np.int64)
+    except (OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:
+        raise BadAnnotation(f"{path}: cannot be read as a PNG mask ({error})") from error
+    return values if values.ndim == 2 else values @ np.array([1, 256, 65536])
+
+
+def choose_masks(masks: Sequence[RLE], min_area: int = 0, limit: int | None = None) -> list[RLE]:
+    """The masks of at least ``min_area`` (and of at least one) pixel, largest first, at most ``limit``."""
+    sizes = areas(masks)
+    order = np.argsort(-sizes, kind="stable")
+    return [masks[i] for i in order if sizes[i] >= max(1, min_area)][:limit]
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder", field="data")
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise BadAnnotation(f"{folder}: cannot be listed: {error.strerror}") from error

@@ -1,0 +1,79 @@
+"""An evaluation as people read it: a table, a JSON file, a plot."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from composer.evaluation.scoring import Evaluation
+from composer.formats.atomic import write_bytes, write_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+PLOT_FORMATS = (".png", ".svg", ".pdf")
+
+
+def table(evaluation: Evaluation, title: str) -> Table:
+    """A row for each click count (or one for boxes): mean IoU in percent."""
+    from rich.table import Table
+
+    found = Table(title=title, title_justify="left")
+    boxes = evaluation.prompt == "boxes"
+    for heading in ("prompt", "mean IoU", "oracle", *(("box filled",) if boxes else ())):
+        found.add_column(heading, justify="left" if heading == "prompt" else "right")
+    for count in evaluation.clicks:
+        prompt = "box" if boxes else f"{count} click{'s' if count > 1 else ''}"
+        cells = [prompt, f"{evaluation.miou[count]:.1%}", f"{evaluation.oracle[count]:.1%}"]
+        if evaluation.box_filled is not None:
+            cells.append(f"{evaluation.box_filled:.1%}")
+        found.add_row(*cells)
+    found.caption = f"{evaluation.masks} masks in {len(evaluation.images)} photos"
+    found.caption_justify = "left"
+    return found
+
+
+def save_json(path: Path, evaluation: Evaluation, about: Mapping[str, Any]) -> None:
+    """Write the figures, then what they are about (model, data, options). Raises EnvironmentProblem."""
+    write_json(path, {**evaluation.to_json(), **about})
+
+
+def save_plot(path: Path, evaluation: Evaluation, title: str) -> None:
+    """Mean IoU over the number of clicks, or for boxes over the masks' sizes, as PNG, SVG or PDF.
+
+    Raises:
+        EnvironmentProblem: the file cannot be written.
+    """
+    from matplotlib.figure import Figure  # no pyplot: it would look for a display
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    if evaluation.prompt == "boxes":
+        _plot_sizes(axes, evaluation)
+    else:
+        counts = list(evaluation.clicks)
+        axes.plot(counts, list(evaluation.miou.values()), "o-", label="top-ranked mask")
+        axes.plot(counts, list(evaluation.oracle.values()), "s--", label="best of three, then corrected")
+        axes.set_xticks(counts)
+        axes.set_xlabel("clicks")
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("mean IoU")
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    data = io.BytesIO()
+    figure.savefig(data, format=path.suffix[1:].lower(), dpi=150)
+    write_bytes(path, data.getvalue())
+
+
+def _plot_sizes(axes: Any, evaluation: Evaluation) -> None:
+    areas = [area**0.5 for image in evaluation.images for area in image.areas]
+    ious = [iou for image in evaluation.images for iou in image.top[:, 0]]
+    filled = [iou for image in evaluation.images if image.filled is not None for iou in image.filled]
+    axes.scatter(areas, filled, s=8, alpha=0.4, color="grey", label="box filled")
+    axes.scatter(areas, ious, s=8, alpha=0.7, label="mask")
+    axes.axhline(evaluation.miou[1], linewidth=1, label=f"mean {evaluation.miou[1]:.2f}")
+    axes.set_xscale("log")
+    axes.set_xlabel("square root of the mask's area, pixels")

@@ -1,0 +1,155 @@
+"""COCO's panoptic format: one JSON index, a photo folder, and a folder of id maps in RGB."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PILImage
+
+from sam.errors import BadAnnotation
+
+Ids = npt.NDArray[np.uint32]
+MAX_INDEX_BYTES = 1 << 30
+"""A larger index is not read: COCO's own for 118,000 photos is 0.4 GiB."""
+
+
+@dataclass(frozen=True)
+class PanopticRecord:
+    """One annotated photo.
+
+    Attributes:
+        image_id: of the index; the order of the set.
+        photo, map: files.
+        kept: ids of the segments that are no crowds.
+        ignored: ids of the crowds, which are neither target nor background.
+    """
+
+    image_id: int
+    photo: Path
+    map: Path
+    kept: tuple[int, ...]
+    ignored: tuple[int, ...]
+
+
+def read_panoptic_index(folder: Path) -> list[PanopticRecord]:
+    """The annotations of ``folder`` (``images/``, ``panoptic/``, ``panoptic.json``), by image id.
+
+    Raises:
+        BadAnnotation: an index that is missing or malformed, or an annotation of a photo that is not listed.
+    """
+    path = folder / "panoptic.json"
+    index = read_json(path)
+    images = dict(_image(path, entry) for entry in entries(path, index, "images"))
+    records = [
+        _record(folder, path, images, annotation) for annotation in entries(path, index, "annotations")
+    ]
+    return sorted(records, key=lambda record: record.image_id)
+
+
+def read_panoptic_map(record: PanopticRecord, size: tuple[int, int]) -> Ids:
+    """The (H, W) uint32 id map of a photo of ``size`` (H, W); 0 is unlabelled.
+
+    Raises:
+        BadAnnotation: the map is missing, damaged or of another size, or its ids are not those of the index.
+    """
+    coded = read_rgb(record.map, size).astype(np.uint32)
+    ids: Ids = coded[..., 0] + 256 * coded[..., 1] + 65536 * coded[..., 2]
+    listed = {*record.kept, *record.ignored}
+    found = {int(i) for i in np.unique(ids)} - {0}
+    for missing, complaint in (
+        (listed - found, "is listed in panoptic.json, but no pixel has it"),
+        (found - listed, "has pixels, but is not listed in panoptic.json"),
+    ):
+        if missing:
+            raise BadAnnotation(f"{record.map}: segment id {min(missing)} {complaint}")
+    return ids
+
+
+def read_rgb(path: Path, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+    """An image file as (H, W, 3) uint8, checked against ``size`` (H, W) before anything is decoded.
+
+    Raises:
+        BadAnnotation: missing, damaged, or of another size.
+    """
+    try:
+        with PILImage.open(path) as image:
+            if size is not None and (image.height, image.width) != size:
+                raise BadAnnotation(
+                    f"{path}: {image.width} x {image.height} pixels, but its photo has {size[1]} x {size[0]}"
+                )
+            return np.asarray(image.convert("RGB"))
+    except FileNotFoundError as error:
+        raise BadAnnotation(f"{path}: is named by an annotation, but there is no such file") from error
+    except (OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:
+        raise BadAnnotation(f"{path}: cannot be read as an image ({error})") from error
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """A JSON object.
+
+    Raises:
+        BadAnnotation: missing, unreadable, no JSON, or no object.
+    """
+    try:
+        if path.stat().st_size > MAX_INDEX_BYTES:
+            raise BadAnnotation(f"{path}: over 1 GiB, too large for an annotation file")
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BadAnnotation(f"{path}: no such annotation file") from error
+    except OSError as error:
+        raise BadAnnotation(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise BadAnnotation(f"{path}: not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise BadAnnotation(f"{path}: expected a JSON object, not a {type(value).__name__}")
+    return value
+
+
+def entries(path: Path, index: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """The list of objects under ``key`` of an annotation file. Raises :class:`BadAnnotation`."""
+    values = index.get(key)
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise BadAnnotation(f"{path}: expected a list of objects under {key!r}")
+    return values
+
+
+def whole(path: Path, entry: Mapping[str, Any], key: str) -> int:
+    """A whole number of an annotation file. Raises :class:`BadAnnotation`."""
+    value = entry.get(key)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise BadAnnotation(f"{path}: {key!r} must be a whole number, not {value!r}")
+    return value
+
+
+def file_inside(path: Path, folder: Path, name: object) -> Path:
+    """``folder / name`` for a relative name that stays inside. Raises :class:`BadAnnotation`."""
+    parts = PurePosixPath(name) if isinstance(name, str) and "\0" not in name else None
+    if parts is None or not parts.name or parts.is_absolute() or ".." in parts.parts:
+        raise BadAnnotation(f"{path}: 'file_name' must be a name inside {folder.name}/, not {name!r}")
+    return folder / parts
+
+
+def _image(path: Path, entry: Mapping[str, Any]) -> tuple[int, object]:
+    return whole(path, entry, "id"), entry.get("file_name")
+
+
+def _record(
+    folder: Path, path: Path, images: Mapping[int, object], annotation: Mapping[str, Any]
+) -> PanopticRecord:
+    image_id = whole(path, annotation, "image_id")
+    if image_id not in images:
+        raise BadAnnotation(f"{path}: image {image_id} is annotated, but not listed under 'images'")
+    segments = entries(path, annotation, "segments_info")
+    return PanopticRecord(
+        image_id,
+        file_inside(path, folder / "images", images[image_id]),
+        file_inside(path, folder / "panoptic", annotation.get("file_name")),
+        tuple(whole(path, s, "id") for s in segments if not s.get("iscrowd")),
+        tuple(whole(path, s, "id") for s in segments if s.get("iscrowd")),
+    )
