@@ -18,7 +18,9 @@ SMALL_MODEL = {
         "family": "compact", "backbone": "regnetx_002", "image_size": 128, "out_chans": 32, "neck_chans": 16,
         "attention_layers": 1, "attention_heads": 2,
     },
-    "decoder": {"embed_dim": 32, "num_heads": 2, "mlp_dim": 64, "iou_head_hidden_dim": 32, "mask_in_chans": 8},
+    "decoder": {
+        "embed_dim": 32, "num_heads": 2, "mlp_dim": 64, "iou_head_hidden_dim": 32, "mask_in_chans": 8,
+    },
 }  # fmt: skip
 
 

@@ -100,7 +100,7 @@ def test_bfloat16_changes_little(small_preset: Path, photo: Pixels) -> None:
 
 def test_limits_reach_the_image(small_preset: Path, photo: Pixels) -> None:
     composer = Composer.load(small_preset, limits=Limits(max_pixels=1000))
-    with pytest.raises(BadImage, match="image is too large|pixel"):
+    with pytest.raises(BadImage, match="pixel"):
         composer.open(photo)
 
 

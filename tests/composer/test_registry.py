@@ -37,7 +37,7 @@ def test_a_request_of_no_kind_and_one_that_takes_anothers_name() -> None:
 
     with pytest.raises(UsageError, match="cannot run a Nameless"):
         adapter_of(Nameless())
-    with pytest.raises(UsageError, match="answers Points, not .*Impostor"):
+    with pytest.raises(UsageError, match=r"answers Points, not .*Impostor"):
         adapter_of(Impostor())
 
 
@@ -69,7 +69,8 @@ from composer.registry import adapter_for, adapter_names
 from sam.errors import EnvironmentProblem
 import dummy_adapters
 assert "centre" in adapter_names(), adapter_names()
-scene = Composer.load(sys.argv[1]).open(np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8))
+photo = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+scene = Composer.load(sys.argv[1]).open(photo)
 found = scene.run(dummy_adapters.Centre())
 same = scene.run(Points([[40, 30]]))
 assert np.array_equal(found.masks, same.masks)

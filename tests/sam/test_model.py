@@ -15,7 +15,9 @@ from sam.prompts import Prompts
 from sam.variants import ModelConfig, build_model
 
 SMALL = {
-    "encoder": {"family": "compact", "backbone": "regnetx_002", "image_size": 128, "out_chans": 32, "neck_chans": 16},
+    "encoder": {
+        "family": "compact", "backbone": "regnetx_002", "image_size": 128, "out_chans": 32, "neck_chans": 16,
+    },
     "decoder": {"embed_dim": 32, "num_heads": 2, "mlp_dim": 64},
 }  # fmt: skip
 
@@ -58,7 +60,8 @@ def test_padding_is_zero_after_normalisation(model: SegmentAnything, photo: npt.
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [((90, 140), (82, 128)), ((1, 1000), (1, 128)), ((3, 3), (128, 128)), ((200, 101), (128, 65))]
+    ("size", "expected"),
+    [((90, 140), (82, 128)), ((1, 1000), (1, 128)), ((3, 3), (128, 128)), ((200, 101), (128, 65))],
 )  # fmt: skip
 def test_the_longest_side_is_resized_and_the_other_rounded(
     size: tuple[int, int], expected: tuple[int, int]
