@@ -14,12 +14,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sam.errors import BadAnnotation
 from sam.training.data import PackedSet
 
 UInt8 = npt.NDArray[np.uint8]
 Random = np.random.Generator
 SURROUNDINGS = 255
 """Id of the canvas that a sparsely labelled photo leaves around its objects."""
+MAX_TRIES = 1000
+"""Canvases composed in search of one with a usable segment."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,16 @@ class CanvasSampler:
     def __call__(self, number: int, side: int) -> Sample:
         """Sample ``number`` on a canvas of ``side`` pixels."""
         rng = np.random.default_rng((self.seed, number))
-        while True:
+        for _ in range(MAX_TRIES):
             pixels, ids = self._compose(rng, side)
             targets = self._targets(rng, ids)
             if targets is not None:
                 return Sample(photometric_jitter(pixels, rng), ids, targets)
+        low, high = self.config.min_area, self.config.max_area
+        raise BadAnnotation(
+            f"no segment covers {low:.2%} to {high:.0%} of a canvas in {MAX_TRIES} tries: "
+            "are the photos labelled?"
+        )
 
     def _compose(self, rng: Random, side: int) -> tuple[UInt8, UInt8]:
         photo, layer = self._draw(rng)
@@ -173,7 +181,8 @@ def place(
     resized, ids = resized[y : y + side, x : x + side], ids[y : y + side, x : x + side]
     pixels = np.zeros((side, side, 3), np.uint8)
     canvas_ids = np.zeros((side, side), np.uint8)
-    pixels[: ids.shape[0], : ids.shape[1]] = resized
+    # Padding alone is black: a black pixel of a photo is a dark one, at inference too.
+    pixels[: ids.shape[0], : ids.shape[1]] = np.maximum(resized, 1)
     canvas_ids[: ids.shape[0], : ids.shape[1]] = ids
     return pixels, canvas_ids
 
@@ -196,7 +205,7 @@ def paste_cutout(pixels: UInt8, ids: UInt8, photo: UInt8, layer: UInt8, rng: Ran
     window = (slice(top, top + size[1]), slice(left, left + size[0]))
     alpha = alpha[: ids[window].shape[0], : ids[window].shape[1]]
     # A segment that keeps almost nothing visible is no longer that segment.
-    pixels[window][alpha] = cut[: alpha.shape[0], : alpha.shape[1]][alpha]
+    pixels[window][alpha] = np.maximum(cut[: alpha.shape[0], : alpha.shape[1]][alpha], 1)
     ids[window][alpha] = free[0]
 
 
@@ -239,6 +248,6 @@ def photometric_jitter(pixels: UInt8, rng: Random) -> UInt8:
     mean = float(grey.mean())
     image = (image - mean) * rng.uniform(0.75, 1.3) + mean * rng.uniform(0.75, 1.25)
     image *= rng.uniform(0.94, 1.06, 3)
-    out = np.clip(image, 0, 255).astype(np.uint8)
+    out = np.clip(image, 1, 255).astype(np.uint8)
     out[~pixels.any(2)] = 0
     return out

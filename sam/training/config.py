@@ -28,8 +28,9 @@ class TrainingConfig:
     Attributes:
         model: name of a model configuration.
         phases: in order; the learning rate follows one cosine over all their steps.
-        rounds: prompts simulated on each mask, first one included (paper: 11); the last of three or more
-            brings no new point, only the earlier logits.
+        rounds: prompts simulated on each mask, first one included (paper: 11).
+        vary_rounds: draw their number from 2 to ``rounds`` for every step; False: the paper's plan, see
+            :func:`sam.training.interactive.plan_rounds`.
         box_share: probability that the first prompt is a box.
         learning_rate, weight_decay, warmup_steps, clip_norm: AdamW with betas (.9, .999).
         ema_decay: of the averaged weights that are evaluated and released.
@@ -45,6 +46,7 @@ class TrainingConfig:
     losses: LossConfig = field(default_factory=LossConfig)
     seed: int = 0
     rounds: int = 11
+    vary_rounds: bool = True
     box_share: float = 0.5
     learning_rate: float = 8e-4
     weight_decay: float = 0.1

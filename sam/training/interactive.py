@@ -30,6 +30,29 @@ class Round:
         return self.points.shape[1] + (self.boxes is not None) <= 1
 
 
+def plan_rounds(rounds: int, vary: bool, generator: torch.Generator) -> list[bool]:
+    """Whether each round brings a new point; the first, which brings the first prompt, counts as one.
+
+    The paper's 11 rounds are the first prompt, eight points, and two rounds that bring nothing but the
+    earlier logits: one at a random place among the points, one at the end. With fewer than
+    four rounds only the last can be such a round.
+
+    Args:
+        rounds: at most so many.
+        vary: draw the number of rounds from 2 to ``rounds`` instead, with the last of three or more bringing
+            nothing new: about two thirds of the time, and a short run sees more photos.
+        generator: source of randomness, on the CPU.
+    """
+    if vary:
+        rounds = int(torch.randint(min(2, rounds), rounds + 1, (), generator=generator))
+    plan = [True] * rounds
+    if rounds >= 3:
+        plan[-1] = False
+    if not vary and rounds >= 4:
+        plan[int(torch.randint(1, rounds - 1, (), generator=generator))] = False
+    return plan
+
+
 def first_point(target: Tensor, stride: int, generator: torch.Generator) -> Round:
     """A point drawn uniformly from each mask.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,13 +17,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from sam.checkpoints import load_training_state, save_training_state, save_weights
-from sam.errors import UsageError
+from sam.errors import CheckpointError, UsageError
 from sam.image_encoder import EncoderOutput
 from sam.image_encoder.compact import CompactEncoder
 from sam.model import PIXEL_MEAN, PIXEL_STD, SegmentAnything
 from sam.training.canvas import CanvasSampler, Sample
 from sam.training.config import TrainingConfig
-from sam.training.interactive import Round, first_box, first_point, next_round
+from sam.training.interactive import Round, first_box, first_point, next_round, plan_rounds
 from sam.training.losses import AFFINITY_OFFSETS, affinity_loss, edge_loss, prompt_loss
 
 TARGET_STRIDE = 4
@@ -75,15 +76,34 @@ class Trainer:
         self.seconds = 0.0
         folder.mkdir(parents=True, exist_ok=True)
 
-    def run(self, on_step: Callable[[int, dict[str, float]], None] | None = None) -> SegmentAnything:
-        """Train to the end, resuming from the folder's state if there is one; returns the averaged model."""
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.step >= self.config.total_steps
+
+    def run(
+        self,
+        on_step: Callable[[int, dict[str, float]], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> SegmentAnything:
+        """Train to the end, resuming from the folder's state if there is one.
+
+        Args:
+            on_step: called every ``log_every`` steps with the step and the mean losses since the last call.
+            should_stop: asked after every step; True saves the state and ends the run early. A step that is
+                cut in the middle could not be resumed exactly, so nothing shorter is offered.
+
+        Returns:
+            The averaged model; see :attr:`finished`.
+        """
         torch.set_flush_denormal(True)
-        self._resume()
+        self.resume()
         loader = DataLoader(
             CanvasStream(self.sampler, self.config, self.step),
             batch_size=None,
             num_workers=self.config.workers,
             prefetch_factor=4 if self.config.workers else None,
+            worker_init_fn=_ignore_interrupts,
         )
         recent: list[dict[str, float]] = []
         started = time.monotonic() - self.seconds
@@ -99,9 +119,13 @@ class Trainer:
                     on_step(self.step, means)
             if self.step % self.config.checkpoint_every == 0:
                 self._save_state()
-            if self.validate and self.step % self.config.validate_every == 0:
+            if self.validate and (self.step % self.config.validate_every == 0 or self.finished):
                 self._log({"step": self.step, "seconds": round(self.seconds), **self.validate(self.average)})
+            if should_stop and should_stop():
+                break
         self._save_state()
+        if not self.finished:
+            return self.average
         save_weights(self.average, self.folder / "weights.safetensors", metadata={"steps": str(self.step)})
         return self.average
 
@@ -169,20 +193,18 @@ class Trainer:
         features = encoded.image_embedding[images]
         skips = tuple(f[images] for f in encoded.high_res_features)
         side = targets.shape[-1] * TARGET_STRIDE
-        limit = self.config.rounds
-        rounds = int(torch.randint(min(2, limit), limit + 1, (), generator=generator))
+        new_points = plan_rounds(self.config.rounds, self.config.vary_rounds, generator)
         on_device = targets.to(features.device)
         previous: Tensor | None = None
         total = torch.zeros((), device=features.device)
-        for number in range(rounds):
-            without_new_point = number >= 2 and number == rounds - 1
-            if previous is not None and not without_new_point:
+        for brings_point in new_points:
+            if previous is not None and brings_point:
                 prompt = next_round(prompt, previous.cpu(), targets, TARGET_STRIDE, generator)
             logits, iou = self._decode(features, skips, prompt, previous, side)
             total = total + prompt_loss(logits, iou, on_device, prompt.ambiguous, self.config.losses)
             ranked = iou[:, 1:].argmax(1) + 1 if prompt.ambiguous else torch.zeros_like(images)
             previous = logits.detach()[torch.arange(len(logits), device=logits.device), ranked].float()
-        return total / rounds
+        return total / len(new_points)
 
     def _decode(
         self, features: Tensor, skips: tuple[Tensor, ...], prompt: Round, previous: Tensor | None, side: int
@@ -237,21 +259,58 @@ class Trainer:
         }
         save_training_state(self.folder / "state.pt", state)
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """Take up the folder's state, if there is one; :meth:`run` does so itself.
+
+        Raises:
+            CheckpointError: the state is damaged or of another model.
+        """
         path = self.folder / "state.pt"
         if not path.exists():
             return
         state = load_training_state(path)
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.affinity_head.load_state_dict(state["affinity_head"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        try:
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.affinity_head.load_state_dict(state["affinity_head"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path}: the state of another model or program; choose another folder for this run",
+                code="state_foreign",
+            ) from error
+        self._forget_log_after(self.step)
+
+    def _forget_log_after(self, step: int) -> None:
+        """Drop the rows of steps that came after the saved state: they are about to be done again."""
+        path = self.folder / "log.jsonl"
+        if path.exists():
+            rows = read_log(path)
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
 
     def _log(self, row: dict[str, Any]) -> None:
         rounded = {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(rounded) + "\n")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a ``log.jsonl``; a line that a crash cut short is left out."""
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
+    return rows
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; the training process decides when its workers end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def normalise(pixels: Tensor) -> Tensor:

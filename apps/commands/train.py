@@ -1,0 +1,165 @@
+"""``sam-composer train``: train a segmenter with a compact encoder, or go on with an interrupted run."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from apps.console import flowing, one_line, warn
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from composer.training_runs import Outcome, Watch
+    from sam.training.trainer import Trainer
+
+INTERRUPTED = 130
+HELP = """Train a segmenter on photos with labelled segments, from scratch or from given weights.
+
+The photos are packed once, then drawn from there. Run the same command again after an interruption: it goes
+on from the last saved state and draws what the uninterrupted run would have drawn.
+
+The folder --out holds state.pt (to go on), log.jsonl, learning-curve.png, and at the end weights.safetensors
+(the averaged weights, half precision).
+"""
+EPILOG = """
+[bold]Examples[/bold]
+
+sam-composer train --config configs/training/smoke.yaml --out runs/smoke
+
+sam-composer train --config configs/training/tiny.yaml --data DATA --out runs/tiny
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("train", help=flowing(HELP), epilog=flowing(EPILOG), no_args_is_help=True)(train)
+
+
+def train(
+    config: Annotated[
+        Path,
+        typer.Option("--config", metavar="FILE", help="What to train: a YAML file as in configs/training."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="RUNDIR", help="Folder of the run.")],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="ROOT", help="Folder with the sets, as folders or .tar files.")
+    ] = Path("../shared/data"),
+    packed: Annotated[
+        Path | None,
+        typer.Option(
+            "--packed", metavar="DIR", help="Folder for the packed photos. (default: packed/ in RUNDIR)"
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", help="auto, fp32 or bf16. (default: what the configuration says)"),
+    ] = None,
+) -> None:
+    """The command; see ``HELP``."""
+    from composer import training_runs
+    from composer.training_config import read_training_run
+    from sam.precision import choose_device
+
+    run = read_training_run(config)
+    where = choose_device(device)
+    dtype = training_runs.training_dtype(where, precision or run.config.precision)
+    with _interruptible() as should_stop, _progress(run.config.total_steps) as watch_with:
+        outcome = training_runs.train(
+            run,
+            out,
+            data=data,
+            packed=packed or out / "packed",
+            device=where,
+            dtype=dtype,
+            watch=watch_with(should_stop),
+            beside=config.parent,
+        )
+    _report(outcome, out)
+
+
+def _report(outcome: Outcome, out: Path) -> None:
+    if outcome.weights_sha256 is None:
+        again = one_line(shlex.join(["sam-composer", *sys.argv[1:]]))
+        warn(
+            f"stopped after step {outcome.step} of {outcome.total_steps}, saved in {out}; go on with: {again}"
+        )
+        raise typer.Exit(INTERRUPTED)
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in outcome.figures.items())
+    typer.echo(
+        f"{outcome.step} steps in {outcome.seconds / 60:.1f} min"
+        + (f"; held out: {figures}" if figures else "")
+    )
+    typer.echo(one_line(f"{out / 'weights.safetensors'}  sha256 {outcome.weights_sha256}"))
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C (or SIGTERM) lets the step in hand finish; a second one ends the program at once."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        warn("stopping after this step; once more to stop at once")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[Callable[[], bool]], Watch]]:
+    """A bar over the steps on a terminal, plain lines elsewhere; both on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from composer.training_runs import Watch
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeRemainingColumn())
+    bar = Progress(
+        *columns,
+        TextColumn("{task.description}", markup=False),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("", total=total)
+
+        def note(text: str) -> None:
+            if console.is_terminal:
+                bar.console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
+            else:
+                warn(text)
+
+        def on_start(trainer: Trainer) -> None:
+            bar.update(task, completed=trainer.step)
+            if trainer.step:
+                note(f"going on after step {trainer.step}")
+
+        def on_step(step: int, losses: dict[str, float]) -> None:
+            text = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+            bar.update(task, completed=step, description=text)
+            if not console.is_terminal:
+                warn(f"step {step} of {total}: {text}")
+
+        def on_validation(step: int, figures: dict[str, float]) -> None:
+            note(f"step {step}, held out: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items()))
+
+        yield lambda should_stop: Watch(
+            lambda name, count: note(f"{name}: {count} photos"), on_start, on_step, on_validation, should_stop
+        )
