@@ -40,7 +40,7 @@ demo: setup
 	@$(BIN)/python examples/demo.py
 
 test: setup
-	@$(BIN)/python -m pytest --cov $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) --cov
 
 check: lint types layers test
 
