@@ -42,6 +42,7 @@ def drawer_of(
         scene.size,
         origin=origin,
         canvas=canvas,
+        device=embedding.features.device,
     )
 
 

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.drawing import MaskDrawer, compose_axis
-from adapters.rle import decode_mask
+from adapters import drawing
+from adapters.drawing import TILE, MaskDrawer, compose_axis, tile_axis
+from adapters.rle import decode_mask, encode_mask
 from adapters.selection import mask_boxes, stability_score
 from sam.model import upsample_logits
 
@@ -72,15 +73,36 @@ def test_noise_in_every_cell() -> None:
     )
 
 
-def test_a_single_bright_cell_reaches_no_further_than_its_window() -> None:
-    low_res = torch.full((1, 64, 64), -50.0)
-    low_res[0, 20, 30] = 50.0
-    drawer = MaskDrawer((64, 64), 256, (256, 256), (512, 512))
-    (window,) = drawer._windows(low_res, -1.0)
-    plain = upsample_logits(low_res, 256, (256, 256), (512, 512))[0] > -50.0
-    np.testing.assert_array_equal(
-        [window[2], window[0], window[3], window[1]], mask_boxes(plain.numpy()[None])[0]
+def test_a_blank_image_and_a_full_one() -> None:
+    low_res = torch.stack([torch.full((64, 64), -3.0), torch.full((64, 64), 3.0)])
+    empty, full = MaskDrawer((64, 64), 256, (200, 256), (333, 427)).draw(low_res)
+    assert (empty.area, empty.box, empty.stability) == (0, (0, 0, 0, 0), 0.0)
+    assert (full.area, full.box, full.stability) == (333 * 427, (0, 0, 427, 333), 1.0)
+    assert full.rle == encode_mask(np.ones((333, 427), bool))
+
+
+def test_only_tiles_with_an_outline_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    low_res = torch.full((1, 64, 64), -20.0)
+    low_res[0, 10:50, 10:50] = 20.0
+    drawer = MaskDrawer((64, 64), 256, (256, 256), (1024, 1024))
+    drawn = []
+    original = drawer._draw_tiles
+    monkeypatch.setattr(
+        drawer,
+        "_draw_tiles",
+        lambda low, tiles, levels: drawn.append(len(tiles)) or original(low, tiles, levels),
     )
+    drawer.draw(low_res)
+    assert 0 < drawn[0] < 0.2 * 32 * 32
+
+
+def test_few_tiles_at_a_time_give_the_same_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    low_res = smooth_logits(3, 64, 6, 9, 0.0)
+    whole = MaskDrawer((64, 64), 256, (256, 192), (130, 99)).draw(low_res)
+    monkeypatch.setattr(drawing, "TILES_AT_ONCE", 2)
+    monkeypatch.setattr(drawing, "BITS_BUDGET", 1)
+    assert MaskDrawer((64, 64), 256, (256, 192), (130, 99)).draw(low_res) == whole
+    assert MaskDrawer((64, 64), 256, (256, 192), (130, 99)).draw(low_res[:0]) == []
 
 
 def test_a_mask_in_the_padding_alone_is_empty() -> None:
@@ -111,10 +133,17 @@ def test_unstable_masks_are_not_drawn() -> None:
     assert firm.rle is not None and firm.stability == 1.0 and firm.area == 2500
 
 
-def test_weights_are_convex() -> None:
-    axis = compose_axis(16, 64, 43, 301)
-    torch.testing.assert_close(axis.weights.sum(1), torch.ones(301))
-    assert bool((axis.weights >= 0).all())
-    for row, first, last in zip(axis.weights, axis.first, axis.last, strict=True):
-        used = torch.nonzero(row)[:, 0]
-        assert first <= int(used[0]) and int(used[-1]) <= last
+@pytest.mark.parametrize("out", [1, 31, 32, 33, 301])
+def test_weights_are_convex_and_within_their_tile(out: int) -> None:
+    weights, first, last = compose_axis(16, 64, 43, out)
+    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
+    assert (weights >= 0).all()
+    axis = tile_axis(16, 64, 43, out)
+    assert axis.sizes.sum() == out
+    for pixel, row in enumerate(weights):
+        used = np.flatnonzero(row)
+        assert first[pixel] <= used[0] and used[-1] <= last[pixel]
+        tile, start = pixel // TILE, int(axis.first[pixel // TILE])
+        spread = np.zeros(16)
+        spread[start : start + axis.weights.shape[2]] = axis.weights[tile, pixel % TILE]
+        np.testing.assert_array_equal(spread, row)

@@ -79,19 +79,19 @@ OPTIONS = {"points_per_batch": 64, "pred_iou_thresh": 0.8, "stability_score_thre
 @pytest.mark.parametrize(
     ("size", "least", "options"),
     [
-        pytest.param((300, 440), 100, {"points_per_side": 16}, id="wide"),
-        pytest.param((440, 300), 100, {"points_per_side": 16}, id="tall"),
-        pytest.param((300, 440), 60, {"points_per_side": 16, "min_mask_region_area": 100}, id="clean"),
-        pytest.param((300, 440), 60, {"points_per_side": 16, "min_mask_region_area": 2000}, id="clean-most"),
-        pytest.param((300, 440), 100, {"points_per_side": 12, "crop_n_layers": 1}, id="crops"),
+        pytest.param((225, 330), 100, {"points_per_side": 16}, id="wide"),
+        pytest.param((330, 225), 100, {"points_per_side": 16}, id="tall"),
+        pytest.param((225, 330), 60, {"points_per_side": 16, "min_mask_region_area": 100}, id="clean"),
+        pytest.param((225, 330), 60, {"points_per_side": 16, "min_mask_region_area": 2000}, id="clean-most"),
+        pytest.param((225, 330), 100, {"points_per_side": 12, "crop_n_layers": 1}, id="crops"),
         pytest.param(
-            (440, 300),
+            (330, 225),
             60,
             {"points_per_side": 12, "crop_n_layers": 1, "min_mask_region_area": 100},
             id="crops-clean",
         ),
         pytest.param(
-            (300, 440),
+            (225, 330),
             50,
             {
                 "points_per_side": 12,
@@ -104,7 +104,7 @@ OPTIONS = {"points_per_batch": 64, "pred_iou_thresh": 0.8, "stability_score_thre
             id="two-layers",
         ),
         pytest.param(
-            (300, 440),
+            (225, 330),
             100,
             {"points_per_side": 16, "stability_score_offset": 3.0, "stability_score_thresh": 0.2},
             id="offset",
@@ -124,7 +124,7 @@ def test_same_masks_as_segment_anything(
 
 
 def test_same_columns_as_segment_anything(reference: Any, model: SegmentAnything) -> None:
-    photo = small_sam.smooth_photo(300, 440, seed=7)
+    photo = small_sam.smooth_photo(225, 330, seed=7)
     expected, found = run_both(reference, model, photo, **OPTIONS, points_per_side=12, crop_n_layers=1)
     theirs = [record["segmentation"] for record in expected]
     iou = np.asarray(coco_mask.iou(theirs, list(found.rles), [0] * len(found)))
@@ -144,7 +144,7 @@ def test_same_columns_as_segment_anything(reference: Any, model: SegmentAnything
 
 
 def test_coverage_filter_only_takes_away_what_covers(reference: Any, model: SegmentAnything) -> None:
-    photo = small_sam.smooth_photo(300, 440, seed=7)
+    photo = small_sam.smooth_photo(225, 330, seed=7)
     scene = Scene(photo, model, lambda pixels: model.encode([pixels])[0], Defaults())
     everything = EverythingAdapter()(
         scene, Everything(**OPTIONS, points_per_side=12, max_mask_area_fraction=None)
