@@ -8,11 +8,13 @@ shadows one of ours.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +22,7 @@ import typer
 from apps.console import flowing, warn
 
 PROGRAM = "sam-composer"
-COMMANDS = ("segment", "models", "doctor")
+COMMANDS = ("segment", "evaluate", "train", "models", "doctor")
 """Modules of :mod:`apps.commands`, in the order of `--help`."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -63,6 +65,11 @@ def run(arguments: Sequence[str]) -> int:
         The exit code. An error has been written to stderr as one line by then.
     """
     arguments, debug = _without_debug(arguments)
+    with _debugging() if debug else nullcontext():
+        return _run(arguments, debug)
+
+
+def _run(arguments: Sequence[str], debug: bool) -> int:
     try:
         command = typer.main.get_command(build_app())
         code = command.main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False)
@@ -109,6 +116,8 @@ def explain(error: Exception) -> tuple[int, str]:
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):  # ours, and typer.Exit
         return code, f"error: {error}" if str(error) and not isinstance(error, typer.Exit) else ""
+    if isinstance(error, MemoryError):
+        return 6, "error: not enough memory; make the images smaller, or use a smaller preset"
     if isinstance(error, ImportError):
         return 6, f"error: {_explain_import(error)}"
     return 1, (
@@ -138,6 +147,21 @@ def _version(asked: bool) -> None:
 
             typer.echo(f"{PROGRAM} {composer.__version__}")
         raise typer.Exit
+
+
+@contextmanager
+def _debugging() -> Iterator[None]:
+    """Our own log on stderr; libraries keep theirs to themselves."""
+    ours = logging.getLogger("apps")
+    handler = logging.StreamHandler()
+    level = ours.level
+    ours.setLevel(logging.DEBUG)
+    ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
 
 
 def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from adapters.base import Request
 from apps import run_manifest
-from apps.console import say
+from apps.console import say, warn
 from apps.segmenting import Run, Tally, named
 from composer import Composer, __version__
 from composer.folders import find_images
@@ -24,6 +25,7 @@ from composer.overlay import OverlayWriter
 from composer.presets import load_preset
 from composer.requests import request_record
 from sam.errors import BadImage, UsageError
+from sam.precision import cpu_bf16_units
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class SegmentJob:
         composer = Composer.load(
             preset, checkpoint=self.checkpoint, device=self.device, precision=self.precision, limits=limits
         )
+        if composer.precision.name == "bf16" and composer.device.type == "cpu" and not cpu_bf16_units():
+            warn(f"note: precision bf16 was {composer.precision.reason}")
         load_seconds = time.perf_counter() - started
         # The manifest goes first, so that an image of its name gets a longer one.
         stems = unique_stems([self.out / run_manifest.NAME, *images])[1:]
@@ -109,8 +113,8 @@ def find_photos(paths: Sequence[Path], out: Path) -> list[Path]:
         UsageError: nothing there, or ``out`` is itself one of the folders.
         BadImage: ``no_images``.
     """
-    target = out.resolve()
-    folders = [path.resolve() for path in paths if path.is_dir()]
+    target = Path(os.path.realpath(out))
+    folders = [Path(os.path.realpath(path)) for path in paths if path.is_dir()]
     if target in folders:
         raise UsageError(
             f"--out {out}: is the folder of the photos; give the results one of their own, "
@@ -120,7 +124,7 @@ def find_photos(paths: Sequence[Path], out: Path) -> list[Path]:
     images = find_images(paths)
     if any(folder in target.parents for folder in folders):
         named = set(paths)
-        images = [path for path in images if path in named or target not in path.resolve().parents]
+        images = [p for p in images if p in named or target not in Path(os.path.realpath(p)).parents]
     if not images:
         raise BadImage(
             f"{', '.join(map(str, paths))}: no images found besides the results in {out}", code="no_images"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,6 +20,8 @@ from composer.formats.base import Answer, Outcome, Writer
 from composer.images import open_image
 from composer.requests import request_record
 from sam.errors import EnvironmentProblem, SamComposerError
+
+log = logging.getLogger(__name__)
 
 BUG, SOME_FAILED = 1, 4
 _OUT_OF_MEMORY = (MemoryError, getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError))
@@ -91,7 +94,10 @@ class Run:
 
     def _attempt(self, path: Path, stem: str, tally: Tally, note: Callable[[str], None]) -> None:
         try:
-            outcome = self.answer(path)
+            self._write(self.answer(path), stem, tally)
+            return
+        except EnvironmentProblem:
+            raise
         except _OUT_OF_MEMORY as error:
             problem: Exception = EnvironmentProblem(
                 f"not enough memory for this image: {str(error).partition('.')[0] or type(error).__name__}; "
@@ -100,9 +106,7 @@ class Run:
             )
         except Exception as error:
             problem = error
-        else:
-            self._write(outcome, stem, tally)
-            return
+        log.debug("%s", path, exc_info=problem)
         tally.failures.append(problem)
         if tally.total > 1:  # the failure of a single image is the error of the command
             note(f"error: {describe(path, problem)}")

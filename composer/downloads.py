@@ -67,9 +67,9 @@ def fetch(url: str, file: IO[bytes], path: Path, *, size: int | None, progress: 
         raise UsageError(f"{url}: expected an http or https URL", code="config_invalid", field="weights.url")
     if size is not None and _length(file) > size:  # of an older, larger file: nothing to continue from
         restart(file, path)
-    failures = 0
+    failures = most = 0
     while size is None or _length(file) < size:
-        before = _length(file)
+        most = max(most, _length(file))
         try:
             _stream(url, file, path, size, progress)
             if size is None or _length(file) == size:
@@ -77,7 +77,7 @@ def fetch(url: str, file: IO[bytes], path: Path, *, size: int | None, progress: 
             problem = f"the connection closed at {_length(file):,} of {size:,} bytes"
         except _Interrupted as error:
             problem = str(error)
-        failures = 1 if _length(file) > before else failures + 1
+        failures = 1 if _length(file) > most else failures + 1
         if failures >= ATTEMPTS:
             raise EnvironmentProblem(f"download of {url} failed: {problem}", code="download_failed")
         time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
@@ -106,8 +106,10 @@ def _stream(url: str, file: IO[bytes], path: Path, size: int | None, progress: P
     offset = _length(file)
     with _open(url, offset, file, path) as response:
         if offset and not _continues(response, offset):
-            restart(file, path)  # the server sends the whole file again
-            offset = 0
+            restart(file, path)
+            if response.status == 206:
+                raise _Interrupted("the server continues at another place than it was asked to")
+            offset = 0  # it knows no Range, and sends the whole file again
         length = response.headers.get("Content-Length", "")
         total = offset + int(length) if length.isdecimal() else 0
         if size is not None and total not in (0, size):

@@ -23,7 +23,7 @@ from PIL import ExifTags, UnidentifiedImageError
 from PIL import Image as PILImage
 
 from composer.image_files import local_path, read_image_file
-from composer.limits import DEFAULT_LIMITS, Limits
+from composer.limits import DEFAULT_LIMITS, PILLOW_CEILING, Limits
 from composer.pixels import to_rgb
 from sam.errors import BadImage, UsageError
 
@@ -258,7 +258,8 @@ def _decoding(name: str) -> Iterator[None]:
     try:
         yield
     except (PILImage.DecompressionBombError, PILImage.DecompressionBombWarning) as error:
-        message = f"{name}: far too many pixels (a decompression bomb?)"
+        ceiling = f"more than {PILLOW_CEILING:,} pixels, a decompression bomb?"
+        message = f"{name}: is too large ({ceiling}); make it smaller"
         raise BadImage(message, code="image_too_large", field="image") from error
     except Exception as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__

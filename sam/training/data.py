@@ -78,11 +78,11 @@ def read_bsds(folder: Path, splits: Sequence[str], max_annotators: int = 3) -> I
 
 
 def _read_segmentations(path: Path) -> list[npt.NDArray[np.uint32]]:
+    if not path.is_file():
+        raise BadAnnotation(f"{path}: the photo has no such ground truth")
     try:
         truth = loadmat(path)["groundTruth"][0]
         maps = [entry["Segmentation"][0, 0].astype(np.uint32) for entry in truth]
-    except FileNotFoundError as error:
-        raise BadAnnotation(f"{path}: the photo has no such ground truth") from error
     except Exception as error:  # scipy raises whatever its parser trips over
         raise BadAnnotation(f"{path}: not a BSDS ground truth ({type(error).__name__}: {error})") from error
     if not maps:

@@ -1,0 +1,140 @@
+"""The simulated annotator keeps to the paper's rules (App. A)."""
+
+from __future__ import annotations
+
+import torch
+
+from sam.training.interactive import (
+    first_box,
+    first_point,
+    mask_boxes,
+    next_round,
+    noisy_boxes,
+    plan_rounds,
+    sample_point,
+)
+
+STRIDE = 4
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def random_masks(count: int = 40, side: int = 16) -> torch.Tensor:
+    masks = (torch.rand(count, side, side, generator=generator(7)) > 0.8).float()
+    masks[:, 3, 5] = 1  # none empty
+    return masks
+
+
+def cells(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return (points[..., 1] / STRIDE).long(), (points[..., 0] / STRIDE).long()
+
+
+def test_points_lie_in_their_region() -> None:
+    masks = random_masks()
+    for seed in range(20):
+        y, x = cells(sample_point(masks > 0.5, STRIDE, generator(seed)))
+        assert (masks[torch.arange(len(masks)), y, x] == 1).all()
+
+
+def test_points_reach_every_cell_alike() -> None:
+    region = torch.zeros(3000, 8, 8, dtype=torch.bool)
+    region[:, 2, 1:4] = True
+    _, x = cells(sample_point(region, STRIDE, generator()))
+    counts = torch.bincount(x, minlength=8)
+    assert counts[1:4].sum() == 3000
+    assert counts[1:4].min() > 900  # 1000 expected, standard deviation 26
+
+
+def test_points_stay_on_the_pixels_of_their_cell() -> None:
+    region = torch.zeros(500, 4, 4, dtype=torch.bool)
+    region[:, 1, 2] = True
+    points = sample_point(region, STRIDE, generator())
+    assert points[:, 0].min() >= 8 and points[:, 0].max() <= 11
+    assert points[:, 1].min() >= 4 and points[:, 1].max() <= 7
+
+
+def test_the_first_point_is_positive_and_ambiguous() -> None:
+    begun = first_point(random_masks(), STRIDE, generator())
+    assert begun.points.shape == (40, 1, 2)
+    assert (begun.labels == 1).all()
+    assert begun.boxes is None and begun.ambiguous
+
+
+def test_boxes_by_hand() -> None:
+    mask = torch.zeros(1, 8, 8)
+    mask[0, 2:5, 1:7] = 1
+    # Columns 1 to 6 and rows 2 to 4 are pixels 4 to 27 and 8 to 19.
+    assert mask_boxes(mask, STRIDE).tolist() == [[4, 8, 27, 19]]
+
+
+def test_box_noise_is_a_tenth_of_the_side_and_at_most_twenty_pixels_of_1024() -> None:
+    wide = torch.tensor([[100.0, 400.0, 900.0, 440.0]]).repeat(4000, 1)
+    moved = noisy_boxes(wide, 1024, generator()) - wide
+    assert moved.abs().max() <= 20
+    assert (moved[:, [0, 2]].abs() == 20).float().mean() > 0.5  # sigma is 80 there: mostly cut off
+    assert 3.5 < moved[:, [1, 3]].std() < 4.5  # sigma is 4
+    assert abs(moved[:, [1, 3]].mean()) < 0.3
+
+
+def test_box_noise_scales_with_the_canvas_and_stays_on_it() -> None:
+    box = torch.tensor([[0.0, 0.0, 255.0, 255.0]]).repeat(1000, 1)
+    moved = noisy_boxes(box, 256, generator())
+    assert (moved - box).abs().max() <= 5
+    assert moved.min() >= 0 and moved.max() <= 255
+
+
+def test_a_box_is_one_prompt_without_points() -> None:
+    begun = first_box(random_masks(), STRIDE, generator())
+    assert begun.boxes is not None and begun.boxes.shape == (40, 4)
+    assert begun.points.shape == (40, 0, 2) and begun.labels.shape == (40, 0)
+    assert begun.ambiguous
+
+
+def test_the_next_point_is_in_the_error_and_labelled_by_what_is_wrong() -> None:
+    truth = torch.zeros(400, 8, 8)
+    truth[:, 2:6, 2:6] = 1
+    logits = torch.full((400, 8, 8), -1.0)
+    logits[:, 4:7, 2:6] = 1  # rows 2, 3 missed; row 6 is too much
+    begun = first_point(truth, STRIDE, generator())
+    after = next_round(begun, logits, truth, STRIDE, generator(1))
+    y, x = cells(after.points[:, 1])
+    missed, excess = (y == 2) | (y == 3), y == 6
+    assert (missed | excess).all() and (x >= 2).all() and (x < 6).all()
+    assert torch.equal(after.labels[:, 1], missed.long())
+    assert 0.55 < missed.float().mean() < 0.78  # eight of twelve cells
+    assert torch.equal(after.points[:, :1], begun.points)
+    assert not after.ambiguous
+
+
+def test_a_perfect_mask_is_confirmed() -> None:
+    truth = random_masks()
+    begun = first_box(truth, STRIDE, generator())
+    after = next_round(begun, (truth - 0.5) * 4, truth, STRIDE, generator(1))
+    assert (after.labels == 1).all()
+    y, x = cells(after.points[:, 0])
+    assert (truth[torch.arange(len(truth)), y, x] == 1).all()
+    assert after.boxes is begun.boxes and not after.ambiguous
+
+
+def test_the_papers_plan_has_eight_points_and_two_rounds_without_one() -> None:
+    places = set()
+    for seed in range(200):
+        plan = plan_rounds(11, False, generator(seed))
+        assert len(plan) == 11
+        assert plan[0] and not plan[-1]
+        assert sum(plan[1:]) == 8
+        places.add(plan.index(False))
+    assert places == set(range(1, 10))
+
+
+def test_varied_plans_end_without_a_new_point() -> None:
+    plans = {tuple(plan_rounds(4, True, generator(seed))) for seed in range(50)}
+    assert plans == {(True, True), (True, True, False), (True, True, True, False)}
+
+
+def test_short_plans() -> None:
+    assert plan_rounds(1, False, generator()) == [True]
+    assert plan_rounds(1, True, generator()) == [True]
+    assert plan_rounds(2, False, generator()) == [True, True]
