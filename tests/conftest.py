@@ -9,9 +9,14 @@ import numpy.typing as npt
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 
 from sam.checkpoints import save_weights
 from sam.variants import ModelConfig, build_model
+
+# No deadline: what a busy machine takes for one example says nothing about the code.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 SMALL_MODEL = {
     "encoder": {

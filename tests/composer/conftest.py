@@ -8,16 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import settings
 
 from adapters.results import EdgeMap, Instances
 from adapters.rle import bounding_boxes, encode_masks
 from composer.formats.base import Answer, Outcome
 from composer.images import open_image
-
-# No deadline: what a busy machine takes for one example says nothing about the code.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 Masks = npt.NDArray[np.bool_]
 MakeInstances = Callable[..., Instances]
