@@ -1,4 +1,4 @@
-"""``sam-composer eval points|boxes``: how well a model finds labelled segments from simulated prompts."""
+"""``sam-composer eval points|boxes|thresholds``: how well a model finds labelled segments."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ error. The table shows the mask that the model ranks first, which is what a user
 who picks the best of the three masks of the first click and goes on correcting that one.
 """
 BOXES_HELP = """Mean IoU of the answer to each segment's own box, beside that of the box itself, filled."""
+THRESHOLDS_HELP = """Precision and recall of `everything` over its two thresholds, to choose a preset's own.
+
+Every photo is segmented with no threshold; each pair is then applied. A mask counts as right where it
+overlaps a labelled segment at IoU 0.5 or more. Labels are rarely complete, so real precision is higher.
+"""
 EPILOG = """
 [bold]Data[/bold]
 
@@ -94,7 +99,11 @@ Plot = Annotated[
 def register(app: typer.Typer) -> None:
     """Add ``eval`` and its subcommands to the program."""
     group = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich")
-    for name, text, function in (("points", POINTS_HELP, points), ("boxes", BOXES_HELP, boxes)):
+    for name, text, function in (
+        ("points", POINTS_HELP, points),
+        ("boxes", BOXES_HELP, boxes),
+        ("thresholds", THRESHOLDS_HELP, thresholds),
+    ):
         epilog = flowing(EPILOG.format(command=name))
         group.command(name, help=flowing(text), epilog=epilog, no_args_is_help=True)(function)
     app.add_typer(group, name="eval")
@@ -154,6 +163,45 @@ def boxes(
     composer = _composer(preset, checkpoint, device, precision)
     found = _with_progress(truth, lambda start: evaluate_boxes(composer.open, truth, which, on_image=start))
     _report(found, composer, truth, which, json, plot)
+
+
+def thresholds(
+    panoptic: Panoptic = None,
+    coco: Coco = None,
+    masks: Masks = None,
+    points_per_side: Annotated[
+        int, typer.Option("--points-per-side", min=1, max=256, metavar="N", help="Clicks a side of the grid.")
+    ] = 32,
+    limit_images: LimitImages = None,
+    max_masks_per_image: MaxMasks = None,
+    min_area: MinArea = 0,
+    preset: PresetName = "tiny",
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    json: Json = None,
+    plot: Plot = None,
+) -> None:
+    """Evaluate pairs of thresholds; the texts of the options say what each is."""
+    from rich.console import Console
+
+    from composer.evaluation.report import save_json, save_plot, threshold_table
+    from composer.evaluation.scoring import MaskFilter
+    from composer.evaluation.thresholds import evaluate_thresholds
+
+    truth = _ground_truth(panoptic, coco, masks, limit_images)
+    which = MaskFilter(min_area, max_masks_per_image)
+    _check_outputs(json, plot)
+    composer = _composer(preset, checkpoint, device, precision)
+    with counting(len(truth), "photos") as (start, _):
+        found = evaluate_thresholds(composer.open, truth, which, points_per_side, on_image=start)
+    title = f"everything: {composer.preset.name} on {Path(truth.source).name}"
+    Console().print(threshold_table(found, title))
+    if json is not None:
+        about = {**_about(composer, truth, which), "points_per_side": points_per_side}
+        save_json(json, found, about)
+    if plot is not None:
+        save_plot(plot, found, title)
 
 
 def _counts(text: str) -> list[int]:
@@ -227,7 +275,15 @@ def _report(
 
     title = f"{found.prompt}: {composer.preset.name} on {Path(truth.source).name}"
     Console().print(table(found, title))
-    about: dict[str, Any] = {
+    if json is not None:
+        save_json(json, found, _about(composer, truth, which))
+    if plot is not None:
+        save_plot(plot, found, title)
+
+
+def _about(composer: Composer, truth: GroundTruth, which: MaskFilter) -> dict[str, Any]:
+    """What a report's figures are about, so that they can be had again."""
+    return {
         "preset": composer.preset.name,
         "weights_sha256": composer.model.digest or None,
         "model": composer.describe(),
@@ -236,7 +292,3 @@ def _report(
         "max_masks_per_image": which.max_per_image,
         "command": shlex.join(["sam-composer", *sys.argv[1:]]),
     }
-    if json is not None:
-        save_json(json, found, about)
-    if plot is not None:
-        save_plot(plot, found, title)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from composer.evaluation.scoring import Evaluation
+from composer.evaluation.thresholds import ThresholdEvaluation
 from composer.formats.atomic import write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -35,13 +36,34 @@ def table(evaluation: Evaluation, title: str) -> Table:
     return found
 
 
-def save_json(path: Path, evaluation: Evaluation, about: Mapping[str, Any]) -> None:
+def threshold_table(evaluation: ThresholdEvaluation, title: str, count: int = 10) -> Table:
+    """The pairs with the highest F1, best first."""
+    from rich.table import Table
+
+    found = Table(title=title, title_justify="left")
+    for heading in ("predicted IoU >", "stability >=", "precision", "recall", "F1", "masks a photo"):
+        found.add_column(heading, justify="right")
+    for row in sorted(evaluation.rows, key=lambda row: -row.f1)[:count]:
+        found.add_row(
+            f"{row.pred_iou_thresh:g}",
+            f"{row.stability_score_thresh:g}",
+            f"{row.precision:.1%}",
+            f"{row.recall:.1%}",
+            f"{row.f1:.1%}",
+            f"{row.masks_per_photo:.1f}",
+        )
+    found.caption = f"{evaluation.masks} segments in {evaluation.images} photos"
+    found.caption_justify = "left"
+    return found
+
+
+def save_json(path: Path, evaluation: Evaluation | ThresholdEvaluation, about: Mapping[str, Any]) -> None:
     """Write the figures, then what they are about (model, data, options). Raises EnvironmentProblem."""
     write_json(path, {**evaluation.to_json(), **about})
 
 
-def save_plot(path: Path, evaluation: Evaluation, title: str) -> None:
-    """Mean IoU over the number of clicks, or for boxes over the masks' sizes, as PNG, SVG or PDF.
+def save_plot(path: Path, evaluation: Evaluation | ThresholdEvaluation, title: str) -> None:
+    """As PNG, SVG or PDF: mean IoU over clicks, for boxes over the masks' sizes; precision over recall.
 
     Raises:
         EnvironmentProblem: the file cannot be written.
@@ -50,7 +72,9 @@ def save_plot(path: Path, evaluation: Evaluation, title: str) -> None:
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
-    if evaluation.prompt == "boxes":
+    if isinstance(evaluation, ThresholdEvaluation):
+        _plot_thresholds(axes, evaluation)
+    elif evaluation.prompt == "boxes":
         _plot_sizes(axes, evaluation)
     else:
         counts = list(evaluation.clicks)
@@ -59,13 +83,25 @@ def save_plot(path: Path, evaluation: Evaluation, title: str) -> None:
         axes.set_xticks(counts)
         axes.set_xlabel("clicks")
     axes.set_ylim(0, 1)
-    axes.set_ylabel("mean IoU")
+    axes.set_ylabel("precision" if isinstance(evaluation, ThresholdEvaluation) else "mean IoU")
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend()
     data = io.BytesIO()
     figure.savefig(data, format=path.suffix[1:].lower(), dpi=150)
     write_bytes(path, data.getvalue())
+
+
+def _plot_thresholds(axes: Any, evaluation: ThresholdEvaluation) -> None:
+    for stability in sorted({row.stability_score_thresh for row in evaluation.rows}):
+        rows = [row for row in evaluation.rows if row.stability_score_thresh == stability]
+        kept = [row for row in rows if row.masks_per_photo]
+        axes.plot(
+            [r.recall for r in kept], [r.precision for r in kept], ".-", label=f"stability {stability:g}"
+        )
+    best = evaluation.best
+    axes.plot(best.recall, best.precision, "k*", markersize=12, label=f"best: IoU > {best.pred_iou_thresh:g}")
+    axes.set_xlabel("recall")
 
 
 def _plot_sizes(axes: Any, evaluation: Evaluation) -> None:

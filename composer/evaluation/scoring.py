@@ -143,7 +143,7 @@ def evaluate_points(
     if not counts or counts[0] < 1 or counts[-1] > MAX_CLICKS:
         raise UsageError(f"click counts must be from 1 to {MAX_CLICKS}, not {list(clicks)}", field="clicks")
     rows = []
-    for image, scene, masks in _labelled_scenes(open_scene, truth, which, on_image):
+    for image, scene, masks in labelled_scenes(open_scene, truth, which, on_image):
         scores = score_points(scene, masks, counts, answer)
         rows.append(ImageScores(image.name, _areas(masks), scores.top, scores.oracle))
     return _checked(Evaluation("points", counts, tuple(rows)), truth, which)
@@ -158,7 +158,7 @@ def evaluate_boxes(
 ) -> Evaluation:
     """Mean IoU of the answers to each mask's own box; arguments and errors as :func:`evaluate_points`."""
     rows = []
-    for image, scene, masks in _labelled_scenes(open_scene, truth, which, on_image):
+    for image, scene, masks in labelled_scenes(open_scene, truth, which, on_image):
         scores = score_boxes(scene, masks, answer)
         rows.append(
             ImageScores(image.name, _areas(masks), scores.top[:, None], scores.oracle[:, None], scores.filled)
@@ -166,12 +166,13 @@ def evaluate_boxes(
     return _checked(Evaluation("boxes", (1,), tuple(rows)), truth, which)
 
 
-def _labelled_scenes(
+def labelled_scenes(
     open_scene: OpenScene,
     truth: GroundTruth,
     which: MaskFilter,
     on_image: Callable[[str], None] | None,
 ) -> Iterator[tuple[LabelledImage, Scene, list[RLE]]]:
+    """Every photo that has masks to evaluate, opened, with those masks, largest first."""
     for image in truth:  # before any work: half an hour in is late to learn of a missing photo
         if not image.path.is_file():
             raise BadAnnotation(f"{image.path}: is annotated in {truth.source}, but there is no such photo")
