@@ -47,6 +47,7 @@ class TrainingRun:
         model: shapes of what is trained.
         sets: its photos.
         long_side: larger photos are shrunk to this when they are packed.
+        root: folder that holds the sets, unless the caller names another.
         validation: or None.
     """
 
@@ -54,6 +55,7 @@ class TrainingRun:
     model: ModelConfig
     sets: tuple[DataSet, ...]
     long_side: int
+    root: Path
     validation: Validation | None
 
 
@@ -67,7 +69,8 @@ def read_training_run(path: Path) -> TrainingRun:
     check_keys(values, (*_SECTIONS, *_SCALARS), path)
     if not isinstance(values.get("model"), str):
         raise config_error(path, ("model",), "expected the name of a model of configs/models")
-    sets, long_side = _data(path, _mapping(path, values, "data"))
+    data = _mapping(path, values, "data")
+    sets, long_side = _data(path, data)
     sampling = _options(path, SamplingConfig, values, "sampling", exclude=("weights",))
     sampling["weights"] = {one.name: one.weight for one in sets}
     scalars = _checked(path, TrainingConfig, {k: values[k] for k in _SCALARS if k in values})
@@ -86,6 +89,7 @@ def read_training_run(path: Path) -> TrainingRun:
         load_model_config(values["model"], path.parent),
         sets,
         long_side,
+        _root(path, data),
         _validation(path, values.get("validation")),
     )
     _check_held_out(path, run)
@@ -93,7 +97,7 @@ def read_training_run(path: Path) -> TrainingRun:
 
 
 def _data(path: Path, section: Mapping[str, Any]) -> tuple[tuple[DataSet, ...], int]:
-    check_keys(section, ("sets", "long_side"), path, "data")
+    check_keys(section, ("root", "sets", "long_side"), path, "data")
     named = _mapping(path, section, "sets", "data")
     sets = tuple(_data_set(path, name, named[name]) for name in named)
     if not any(one.weight > 0 for one in sets):
@@ -102,6 +106,13 @@ def _data(path: Path, section: Mapping[str, Any]) -> tuple[tuple[DataSet, ...], 
     if isinstance(long_side, bool) or not isinstance(long_side, int) or not 64 <= long_side <= 4096:
         raise config_error(path, ("data", "long_side"), f"expected pixels from 64 to 4096, not {long_side!r}")
     return sets, long_side
+
+
+def _root(path: Path, section: Mapping[str, Any]) -> Path:
+    root = section.get("root", "data")
+    if not isinstance(root, str) or not root:
+        raise config_error(path, ("data", "root"), f"expected a folder, from this file's own, not {root!r}")
+    return path.parent / root
 
 
 def _data_set(path: Path, name: Any, values: Any) -> DataSet:

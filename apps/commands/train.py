@@ -48,10 +48,20 @@ def train(
         Path,
         typer.Option("--config", metavar="FILE", help="What to train: a YAML file as in configs/training."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="RUNDIR", help="Folder of the run.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="RUNDIR", help="Folder of the run. (default: runs/ and FILE's name)"
+        ),
+    ] = None,
     data: Annotated[
-        Path, typer.Option("--data", metavar="ROOT", help="Folder with the sets, as folders or .tar files.")
-    ] = Path("../shared/data"),
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="ROOT",
+            help="Folder with the sets, as folders or .tar files. (default: what the configuration says)",
+        ),
+    ] = None,
     packed: Annotated[
         Path | None,
         typer.Option(
@@ -70,13 +80,14 @@ def train(
     from sam.precision import choose_device
 
     run = read_training_run(config)
+    out = out or Path("runs", config.stem)
     where = choose_device(device)
     dtype = training_runs.training_dtype(where, precision or run.config.precision)
     with _interruptible() as should_stop, _progress(run.config.total_steps) as watch_with:
         outcome = training_runs.train(
             run,
             out,
-            data=data,
+            data=data or run.root,
             packed=packed or out / "packed",
             device=where,
             dtype=dtype,
