@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +21,15 @@ from sam.variants import ModelConfig
 FORMATS = ("panoptic", "bsds", "shapes")
 _SCALARS = [f.name for f in fields(TrainingConfig) if f.name not in ("phases", "sampling", "losses", "model")]
 _SECTIONS = ("model", "phases", "sampling", "losses", "data", "validation", "description")
+_FROM_0 = (
+    "seed", "workers", "warmup_steps", "weight_decay", "weight", "skip",
+    *(f.name for f in fields(LossConfig)),
+)  # fmt: skip
+_FROM_1 = ("rounds", "checkpoint_every", "log_every", "validate_every", "masks")
+_ABOVE_0 = ("learning_rate", "clip_norm")
+_FROM_0_TO_1 = (
+    "box_share", "ema_decay", "mosaic", "paste", "surroundings", "component", "group", "min_area", "max_area",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,10 +136,6 @@ def _data_set(path: Path, name: Any, values: Any) -> DataSet:
     check_keys(values, (*FORMATS, "weight", "skip", "splits", "licence"), path, *keys)
     kind = next(key for key in FORMATS if key in values)
     options = _checked(path, DataSet, {k: v for k, v in values.items() if k not in FORMATS}, *keys)
-    if options.get("weight", -1) < 0:
-        raise config_error(path, (*keys, "weight"), "expected a number from 0")
-    if options.get("skip", 0) < 0:
-        raise config_error(path, (*keys, "skip"), "expected a number of photos from 0")
     if "weight" not in options:
         raise config_error(path, keys, "`weight` is missing: its share of the samples")
     return DataSet(str(name), kind, _source(path, values[kind], *keys, kind), **options)
@@ -193,11 +199,30 @@ def _options(
 def _checked(path: Path, cls: type[Any], values: Mapping[str, Any], *parents: str) -> dict[str, Any]:
     """``values`` as the types of the dataclass ``cls`` have them."""
     hints = get_type_hints(cls)
-    return {key: _converted(path, hints[key], value, (*parents, key)) for key, value in values.items()}
+    checked = {key: _converted(path, hints[key], value, (*parents, key)) for key, value in values.items()}
+    for key, value in checked.items():
+        if expected := _out_of_range(key, value):
+            raise config_error(path, (*parents, key), f"expected {expected}, not {values[key]!r}")
+    return checked
+
+
+def _out_of_range(key: str, value: Any) -> str:
+    """What the setting ``key`` should have been; empty where ``value`` will do."""
+    if key in _FROM_0 and value < 0:
+        return "a number from 0"
+    if key in _FROM_1 and value < 1:
+        return "a number from 1"
+    if key in _ABOVE_0 and value <= 0:
+        return "a number above 0"
+    if key in _FROM_0_TO_1 and not 0 <= value <= 1:
+        return "a number from 0 to 1"
+    if key == "scale" and not 0 < value[0] <= value[1]:
+        return "two numbers above 0, the smaller one first"
+    return ""
 
 
 def _converted(path: Path, kind: Any, value: Any, keys: tuple[str, ...]) -> Any:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if kind is bool and isinstance(value, bool):
         return value
     if kind is int and number and value == int(value):
@@ -229,4 +254,4 @@ def _source(path: Path, value: Any, *keys: str) -> str:
         return str(value)
     if not isinstance(value, str) or not value or Path(value).is_absolute() or ".." in Path(value).parts:
         raise config_error(path, keys, f"expected a name under the data root, not {value!r}")
-    return value.removesuffix(".tar")
+    return str(Path(value)).removesuffix(".tar")  # one spelling of each, so that they can be compared
