@@ -12,7 +12,6 @@ from composer.configs import check_keys, config_error, load_yaml
 from composer.evaluation.scoring import MaskFilter
 from composer.presets import load_model_config
 from composer.training_data import DataSet
-from sam.errors import UsageError
 from sam.training.canvas import SamplingConfig
 from sam.training.config import Phase, TrainingConfig
 from sam.training.losses import LossConfig
@@ -93,7 +92,7 @@ def read_training_run(path: Path) -> TrainingRun:
             **scalars,
         )
     except ValueError as error:
-        raise UsageError(f"{path}: {error}", code="config_invalid") from error
+        raise config_error(path, ("phases",), str(error).removeprefix("phases: ")) from error
     run = TrainingRun(
         config,
         load_model_config(values["model"], path.parent),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -126,9 +127,11 @@ def _pack_one(one: DataSet, root: Path, folder: Path, long_side: int) -> tuple[s
     target = folder / one.name
     with opened(one.format, one.source, root, folder) as source, writing(target):
         shutil.rmtree(target, ignore_errors=True)
-        packed = pack(_photos(one, source), target, long_side)
-    if not len(packed):
-        raise BadAnnotation(f"{one.source}: no photo left after the first {one.skip}")
+        photos = _photos(one, source)
+        first = next(photos, None)
+        if first is None:
+            raise BadAnnotation(f"{one.source}: no photo left after the first {one.skip}")
+        packed = pack(chain([first], photos), target, long_side)
     write_json(target / ABOUT, _about(one, root, long_side))
     return one.name, len(packed)
 
@@ -202,7 +205,7 @@ def unpack_tar(path: Path, target: Path) -> None:
     """
     total = 0
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, "r:") as archive:  # uncompressed: no decompressor meets hostile bytes
             for member in archive:
                 name = PurePosixPath(member.name)
                 if member.isdir():

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from sam.errors import UsageError
 from sam.model import SegmentAnything
 from sam.precision import choose_precision
 from sam.training.canvas import CanvasSampler
+from sam.training.panoptic import read_panoptic_index
 from sam.training.trainer import Trainer, read_log
 from sam.variants import build_model
 
@@ -105,7 +106,7 @@ def train(
         if run.validation:
             ensure_folder(packed)
             source = stack.enter_context(opened(run.validation.format, run.validation.source, data, packed))
-            validator = Validator(run.validation, open_panoptic(source))
+            validator = Validator(run.validation, held_out(source, run.validation.limit_images))
         sets = pack_sets(run.sets, data, packed, long_side=run.long_side, on_packed=watch.on_packed)
 
         def validate(model: SegmentAnything) -> dict[str, float]:
@@ -193,7 +194,8 @@ def claim_folder(folder: Path, run: TrainingRun) -> None:
         except (OSError, ValueError):
             found = None
         if found != told:
-            other = sorted(k for k in told if not isinstance(found, dict) or found.get(k) != told[k])
+            found = found if isinstance(found, dict) else {}
+            other = sorted(k for k in {*told, *found} if k not in told or found.get(k) != told[k])
             raise UsageError(
                 f"{folder}: holds a run with other settings ({', '.join(other)}); "
                 "choose another folder with --out",
@@ -225,17 +227,27 @@ def new_model(run: TrainingRun, device: torch.device, beside: Path) -> SegmentAn
     return model.to(device)
 
 
+def held_out(folder: Path, count: int) -> GroundTruth:
+    """The labelled ones among the first ``count`` photos of a panoptic folder.
+
+    Counted as ``skip`` counts them: photos without a segment do not let later ones in, which are trained on.
+    """
+    first = {record.photo for record in read_panoptic_index(folder)[:count]}
+    truth = open_panoptic(folder)
+    return replace(truth, images=tuple(image for image in truth.images if image.path in first))
+
+
 class Validator:
     """Evaluates weights on the held-out photos of a run.
 
     Args:
         validation: what to evaluate on.
-        truth: the photos.
+        truth: the photos; see :func:`held_out`.
     """
 
     def __init__(self, validation: Validation, truth: GroundTruth) -> None:
         self.validation = validation
-        self.truth = truth.limited(validation.limit_images)
+        self.truth = truth
 
     def __call__(self, model: SegmentAnything) -> dict[str, float]:
         """Mean IoU in [0, 1]: ``miou@1`` … ``miou@3``, ``oracle@1``, ``box``, ``box_filled``."""

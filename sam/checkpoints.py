@@ -144,11 +144,16 @@ def load_training_state(path: str | os.PathLike[str]) -> dict[str, Any]:
         CheckpointError: missing, damaged, or holding anything but tensors and plain values.
     """
     path = Path(path)
-    _check_file(path, None)
-    state = _torch_load(path, check_crc=True)
+    try:
+        _check_file(path, None)
+        state = _torch_load(path, check_crc=True)
+    except CheckpointError as error:
+        if error.code != "checkpoint_corrupt":
+            raise
+        state = None
     if not isinstance(state, dict):
         raise CheckpointError(
-            f"{path}: no training state in it, but a {type(state).__name__}", code="checkpoint_corrupt"
+            f"{path}: damaged or no training state; delete it to start anew", code="checkpoint_corrupt"
         )
     return state
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from sam.checkpoints import load_training_state, save_training_state, save_weights
-from sam.errors import CheckpointError, UsageError
+from sam.errors import CheckpointError, EnvironmentProblem, UsageError
 from sam.image_encoder import EncoderOutput
 from sam.image_encoder.compact import CompactEncoder
 from sam.model import PIXEL_MEAN, PIXEL_STD, SegmentAnything
@@ -267,6 +267,7 @@ class Trainer:
         """
         path = self.folder / "state.pt"
         if not path.exists():
+            self._forget_log_after(0)
             return
         state = load_training_state(path)
         try:
@@ -291,14 +292,21 @@ class Trainer:
 
     def _log(self, row: dict[str, Any]) -> None:
         rounded = {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(rounded) + "\n")
+        path = self.folder / "log.jsonl"
+        try:
+            with path.open("a") as log:
+                log.write(json.dumps(rounded) + "\n")
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"{path}: cannot be written ({error.strerror}); make room and run again: "
+                "training goes on from the last saved state"
+            ) from error
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a ``log.jsonl``; a line that a crash cut short is left out."""
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
             row = json.loads(line)
         except ValueError:

@@ -1,0 +1,236 @@
+"""`train` on made photos: what it writes, how it is stopped and gone on with, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from sam.checkpoints import file_digest, load_training_state, read_weights
+from sam.training.trainer import Trainer, read_log
+
+MODEL = """\
+encoder:
+  {family: compact, backbone: test_resnet, image_size: 64, out_chans: 16, neck_chans: 8,
+   attention_layers: 1, attention_heads: 2}
+decoder: {embed_dim: 16, num_heads: 2, mlp_dim: 32, iou_head_hidden_dim: 16, mask_in_chans: 4}
+"""
+RUN = """\
+model: model.yaml
+phases: [{steps: 6, size: 64, batch: 2}]
+learning_rate: 1.0e-3
+warmup_steps: 2
+rounds: 2
+workers: 0
+log_every: 2
+validate_every: 4
+sampling: {masks: 2}
+data: {long_side: 64, sets: {made: {shapes: 8, weight: 1}}}
+validation: {shapes: 2, limit_images: 2, max_masks_per_image: 2, min_area: 20}
+"""
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """The trainer flushes denormal numbers; sums of two threads need not come in one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "model.yaml").write_text(MODEL)
+    path = tmp_path / "short.yaml"
+    path.write_text(RUN)
+    return path
+
+
+@pytest.fixture
+def train(cli, config: Path, tmp_path: Path):
+    """`train` with that file, --out tmp_path/run and packed photos that several runs share."""
+
+    def call(*arguments: object):
+        packed = ("--packed", tmp_path / "packed", "--device", "cpu", "--precision", "fp32")
+        return cli("train", "--config", config, "--out", tmp_path / "run", *packed, *arguments)
+
+    return call
+
+
+@pytest.fixture
+def after_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+    """Does something while the trainer is in its step number so-and-so."""
+
+    def set_up(number: int, act: Callable[[], object]) -> None:
+        train_step = Trainer._train_step
+
+        def step(self: Trainer, samples: list) -> dict[str, float]:
+            if self.step == number:
+                act()
+            return train_step(self, samples)
+
+        monkeypatch.setattr(Trainer, "_train_step", step)
+
+    return set_up
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_short_run(train, tmp_path: Path) -> None:
+    ended = train()
+    assert ended.code == 0
+    run = tmp_path / "run"
+    assert names(run) == {"run.json", "state.pt", "log.jsonl", "learning-curve.png", "weights.safetensors"}
+    summary, weights = ended.out.splitlines()
+    assert summary.startswith("6 steps in 0.") and "held out: miou@1 0." in summary
+    assert weights == f"{run / 'weights.safetensors'}  sha256 {file_digest(run / 'weights.safetensors')}"
+
+    log = read_log(run / "log.jsonl")
+    assert [row["step"] for row in log if "prompts" in row] == [2, 4, 6]
+    assert [row["step"] for row in log if "box" in row] == [4, 6]
+    assert f"box {log[-1]['box']:.3f}" in summary
+    told = ended.err.splitlines()
+    assert told[0] == "made: 8 photos"
+    assert [line.partition(":")[0] for line in told[1:]] == [
+        "step 2 of 6", "step 4 of 6", "step 4, held out", "step 6 of 6", "step 6, held out"
+    ]  # fmt: skip
+    assert json.loads((run / "run.json").read_text())["learning_rate"] == 1e-3
+    with Image.open(run / "learning-curve.png") as curve:
+        curve.load()
+    assert names(tmp_path / "packed") == {"made"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_run_that_is_stopped_goes_on_as_if_nothing_had_been(
+    train, after_step, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    assert train("--out", tmp_path / "whole").code == 0
+    before = signal.getsignal(number)
+    monkeypatch.setattr(sys, "argv", ["sam-composer", "train", "--config", "my run.yaml"])
+    after_step(2, lambda: os.kill(os.getpid(), number))
+    ended = train()
+    assert (ended.code, ended.out) == (130, "")
+    *_, asked, stopped, last = ended.err.splitlines()
+    assert last == "interrupted"
+    assert asked == "stopping after this step; once more to stop at once"
+    command = shlex.join(["sam-composer", "train", "--config", "my run.yaml"])
+    assert stopped == f"stopped after step 3 of 6, saved in {tmp_path / 'run'}; go on with: {command}"
+    assert load_training_state(tmp_path / "run/state.pt")["step"] == 3
+    assert "weights.safetensors" not in names(tmp_path / "run")
+    assert signal.getsignal(number) is before
+
+    monkeypatch.undo()
+    ended = train()
+    assert ended.code == 0 and "going on after step 3" in ended.err.splitlines()
+    whole, parts = (
+        read_weights(tmp_path / name / "weights.safetensors").tensors for name in ("whole", "run")
+    )
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+    figures = [
+        [row for row in read_log(tmp_path / name / "log.jsonl") if "box" in row] for name in ("whole", "run")
+    ]
+    assert [row["box"] for row in figures[0]] == [row["box"] for row in figures[1]]
+
+
+def test_a_second_ctrl_c_ends_the_program_at_once(train, after_step, tmp_path: Path) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    after_step(1, twice)
+    ended = train()
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.err.splitlines()[-1] == "interrupted"
+    assert "state.pt" not in names(tmp_path / "run")
+
+
+def test_another_run_in_the_same_folder(train, config: Path, tmp_path: Path) -> None:
+    assert train().code == 0
+    before = (tmp_path / "run/state.pt").read_bytes()
+    config.write_text(RUN.replace("1.0e-3", "2.0e-3"))
+    ended = train()
+    assert ended.code == 2 and ended.out == ""
+    assert "run: holds a run with other settings (learning_rate)" in ended.error and "--out" in ended.error
+    assert (tmp_path / "run/state.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "reason"),
+    [
+        ("learning_rate", "learning_rat", 2, "short.yaml:3: learning_rat: unknown key; did you mean"),
+        ("1.0e-3", "fast", 2, "short.yaml:3: learning_rate: expected float, not 'fast'"),
+        ("steps: 6", "steps: 0", 2, "short.yaml:2: phases: steps and batch from 1"),
+        ("model.yaml", "none.yaml", 2, "none.yaml: no such file"),
+        ("rounds: 2", "rounds: [", 2, "short.yaml:"),
+        ("{shapes: 8, weight", "{shapes: 2, weight", 2, "short.yaml:10: data.sets.made: skip holds out 0"),
+        ("{shapes: 8, weight", "{panoptic: photos, weight", 2, "photos: neither a folder nor a .tar file"),
+        ("rounds: 2", "init: none.safetensors", 5, "none.safetensors: no such weights file"),
+        ("min_area: 20", "min_area: 99999", 3, "no mask of at least 99999 pixels in 2 photos"),
+    ],
+)
+def test_a_wrong_configuration(
+    train, config: Path, tmp_path: Path, old: str, new: str, code: int, reason: str
+) -> None:
+    assert RUN.count(old) == 1
+    config.write_text(RUN.replace(old, new))
+    ended = train("--data", tmp_path / "data")
+    assert ended.code == code and ended.out == ""
+    assert ended.err.splitlines()[-1].startswith("error: ") and reason in ended.err.splitlines()[-1]
+    assert len([line for line in ended.err.splitlines() if line.startswith("error")]) == 1
+
+
+def test_missing_data_is_found_before_any_photo_is_packed(train, config: Path, tmp_path: Path) -> None:
+    config.write_text(RUN.replace("weight: 1}", "weight: 1}, more: {bsds: none, weight: 1}"))
+    ended = train("--data", tmp_path / "data")
+    assert ended.code == 2 and "--data" in ended.error
+    assert str(tmp_path / "data/none") in ended.error and names(tmp_path / "packed") == set()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "reason"),
+    [
+        (("--precision", "fp16"), 2, "training takes precision auto, fp32 or bf16, not fp16"),
+        (("--precision", "fp8"), 2, "fp8"),
+        (("--device", "tpu"), 2, "auto, cpu, cuda"),
+        (("--device", "cuda:99"), 6, "not available"),
+        (("--config", "none.yaml"), 2, "none.yaml: no such file"),
+        (("--confg", "x"), 2, "--confg"),
+    ],
+)
+def test_wrong_options(train, tmp_path: Path, options: tuple[str, ...], code: int, reason: str) -> None:
+    ended = train(*options)
+    assert ended.code == code and ended.out == ""
+    assert ended.error.startswith("error: ") and reason in ended.error
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_output_that_cannot_be_written(train, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file/below", "/proc/nowhere"):
+        ended = train("--out", out)
+        assert ended.code == 6
+        assert ended.error.startswith(f"error: {out}") and "cannot be written" in ended.error
+
+
+def test_a_damaged_state(train, tmp_path: Path) -> None:
+    assert train().code == 0
+    state = tmp_path / "run/state.pt"
+    state.write_bytes(state.read_bytes()[:999])
+    ended = train()
+    assert ended.code == 5
+    assert ended.err.splitlines()[-1] == (
+        f"error: {state}: damaged or no training state; delete it to start anew"
+    )
