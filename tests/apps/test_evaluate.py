@@ -1,0 +1,147 @@
+"""`eval points`, `eval boxes` and `eval thresholds` as they are called."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adapters.rle import encode_mask
+from composer import Composer
+from composer.evaluation.ground_truth import open_mask_folder
+from composer.evaluation.scoring import evaluate_points
+
+MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+
+
+@pytest.fixture
+def labelled(photos: Path) -> Path:
+    """The photos again, each with the same three segments, in all three formats."""
+    root = photos.parent
+    photos.rename(root / "images")
+    ids = np.zeros((45, 60), np.uint8)
+    ids[5:25, 5:25], ids[30:44, 10:50], ids[2:6, 50:56] = 1, 2, 3
+    (root / "masks").mkdir()
+    (root / "panoptic").mkdir()
+    listed, annotations, segments = [], [], []
+    for number, path in enumerate(sorted((root / "images").iterdir())):
+        Image.fromarray(ids).save(root / f"masks/{path.stem}.png")
+        coded = np.stack([ids, ids * 0, ids * 0], 2)
+        Image.fromarray(coded).save(root / f"panoptic/{path.stem}.png")
+        listed.append({"id": number, "file_name": path.name, "height": 45, "width": 60})
+        infos = [{"id": i, "category_id": 1, "iscrowd": 0, "area": int((ids == i).sum())} for i in (1, 2, 3)]
+        segments.append({"image_id": number, "file_name": f"{path.stem}.png", "segments_info": infos})
+        for i in (1, 2, 3):
+            rle = encode_mask(ids == i)
+            counts = {"size": rle["size"], "counts": rle["counts"].decode()}
+            annotations.append({"id": len(annotations), "image_id": number, "segmentation": counts})
+    categories = [{"id": 1, "name": "thing", "isthing": 1}]
+    index = {"images": listed, "categories": categories}
+    (root / "panoptic.json").write_text(json.dumps({**index, "annotations": segments}))
+    (root / "instances.json").write_text(json.dumps({**index, "annotations": annotations}))
+    return root
+
+
+@pytest.fixture
+def evaluate(cli, small_preset: Path):
+    def call(what: str, *arguments: object):
+        return cli("eval", what, "--preset", small_preset, "--device", "cpu", *arguments)
+
+    return call
+
+
+def test_three_formats_one_answer(evaluate, labelled: Path, small_preset: Path, tmp_path: Path) -> None:
+    sources = {
+        "panoptic": ("--panoptic", labelled),
+        "coco": ("--coco", labelled / "images", labelled / "instances.json"),
+        "masks": ("--masks", labelled),
+    }
+    reports = {}
+    for name, source in sources.items():
+        ended = evaluate("points", *source, "--json", tmp_path / f"{name}.json")
+        assert ended.code == 0 and ended.err == ""
+        assert "9 clicks" in ended.out and "9 masks in 3 photos" in ended.out
+        reports[name] = json.loads((tmp_path / f"{name}.json").read_text())
+    first = reports["panoptic"]
+    assert set(first["miou"]) == set(first["oracle"]) == {"1", "2", "3", "5", "9"}
+    assert (first["masks"], first["images"]) == (9, 3)
+    for report in reports.values():
+        assert (report["miou"], report["oracle"]) == (first["miou"], first["oracle"])
+    composer = Composer.load(small_preset, device="cpu")
+    expected = evaluate_points(composer.open, open_mask_folder(labelled), [1, 2])
+    assert first["miou"]["2"] == pytest.approx(expected.miou[2], abs=1e-5)
+    assert f"{expected.miou[1]:.1%}" in ended.out
+
+
+def test_the_report_says_what_it_is_about(evaluate, labelled: Path, tmp_path: Path) -> None:
+    ended = evaluate(
+        "boxes", "--masks", labelled, "--limit-images", 2, "--max-masks-per-image", 2, "--min-area", 10,
+        "--json", tmp_path / "new/boxes.json",
+    )  # fmt: skip
+    assert ended.code == 0 and "box filled" in ended.out
+    report = json.loads((tmp_path / "new/boxes.json").read_text())
+    assert (report["masks"], report["images"], report["min_area"]) == (4, 2, 10)
+    assert report["box_filled"] == 1.0  # the two largest are boxes themselves
+    assert report["preset"] == "small" and len(report["weights_sha256"]) == 64
+    assert report["data"] == str(labelled) and report["command"].startswith("sam-composer")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+@pytest.mark.parametrize("what", ["points", "boxes", "thresholds"])
+def test_plots(evaluate, labelled: Path, tmp_path: Path, what: str, suffix: str) -> None:
+    grid = ("--points-per-side", 2) if what == "thresholds" else ()
+    path = tmp_path / f"plot{suffix}"
+    assert evaluate(what, "--masks", labelled, "--limit-images", 1, *grid, "--plot", path).code == 0
+    content = path.read_bytes()
+    assert content.startswith(MAGIC[suffix]) and len(content) > 2000
+
+
+def test_thresholds(evaluate, labelled: Path, tmp_path: Path) -> None:
+    ended = evaluate("thresholds", "--masks", labelled, "--points-per-side", 3, "--json", tmp_path / "t.json")
+    assert ended.code == 0 and "precision" in ended.out and "9 segments in 3 photos" in ended.out
+    report = json.loads((tmp_path / "t.json").read_text())
+    assert report["points_per_side"] == 3 and report["preset"] == "small"
+    best = max(row["f1"] for row in report["rows"])
+    assert report["best"]["f1"] == best and report["best"] in report["rows"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "reason"),
+    [
+        ((), 2, "give one of --panoptic DIR, --coco IMAGES ANN and --masks DIR"),
+        (("--masks", "{root}", "--panoptic", "{root}"), 2, "give one of"),
+        (("--masks", "{root}/nowhere"), 2, "no such folder"),
+        (("--panoptic", "{root}/images"), 3, "panoptic.json"),
+        (("--masks", "{root}", "--clicks", "1,x"), 2, "whole numbers"),
+        (("--masks", "{root}", "--clicks", "0"), 2, "from 1 to 100"),
+        (("--masks", "{root}", "--min-area", "5000"), 3, "nothing to evaluate"),
+        (("--masks", "{root}", "--limit-images", "0"), 2, "--limit-images"),
+        (("--masks", "{root}", "--plot", "x.jpg"), 2, ".png, .svg, .pdf"),
+        (("--masks", "{root}", "--json", "{root}"), 2, "is a folder"),
+        (("--masks", "{root}", "--json", "{root}/panoptic.json/x.json"), 6, "cannot be written"),
+        (("--masks", "{root}", "--preset", "tinny"), 2, "did you mean 'tiny'?"),
+        (("--masks", "{root}", "--checkpoint", "none.pth"), 5, "none.pth"),
+    ],
+)
+def test_wrong_calls(evaluate, labelled: Path, options: tuple[str, ...], code: int, reason: str) -> None:
+    ended = evaluate("points", *(option.format(root=labelled) for option in options))
+    assert ended.code == code and ended.out == ""
+    assert ended.error.startswith("error: ") and reason in ended.error
+
+
+def test_a_photo_that_is_gone_and_one_that_is_damaged(evaluate, labelled: Path) -> None:
+    (labelled / "images/b.jpg").write_bytes(b"text")
+    ended = evaluate("boxes", "--panoptic", labelled)
+    assert ended.code == 3 and "b.jpg" in ended.error
+    (labelled / "images/b.jpg").unlink()
+    ended = evaluate("boxes", "--panoptic", labelled)
+    assert ended.code == 3 and "there is no such photo" in ended.error
+
+
+def test_a_map_of_another_size(evaluate, labelled: Path) -> None:
+    Image.new("L", (9, 9)).save(labelled / "masks/a.png")
+    ended = evaluate("boxes", "--masks", labelled)
+    assert ended.code == 3 and "9 x 9 pixels, but its photo has 60 x 45" in ended.error
