@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apps.console import counting, flowing
+from apps.console import counting, flowing, one_line
 
 if TYPE_CHECKING:
     from composer.composer import Composer
@@ -195,7 +196,7 @@ def thresholds(
     composer = _composer(preset, checkpoint, device, precision)
     with counting(len(truth), "photos") as (start, _):
         found = evaluate_thresholds(composer.open, truth, which, points_per_side, on_image=start)
-    title = f"everything: {composer.preset.name} on {Path(truth.source).name}"
+    title = _title("everything", composer, truth)
     Console().print(threshold_table(found, title))
     if json is not None:
         about = {**_about(composer, truth, which), "points_per_side": points_per_side}
@@ -236,7 +237,7 @@ def _ground_truth(
 def _check_outputs(json: Path | None, plot: Path | None) -> None:
     """What would fail at the end fails now."""
     from composer.evaluation.report import PLOT_FORMATS
-    from composer.formats.atomic import ensure_folder
+    from composer.formats.atomic import ensure_folder, writing
     from sam.errors import UsageError
 
     if plot is not None and plot.suffix.lower() not in PLOT_FORMATS:
@@ -245,9 +246,12 @@ def _check_outputs(json: Path | None, plot: Path | None) -> None:
         )
     for path in (json, plot):
         if path is not None:
-            if path.is_dir():
-                raise UsageError(f"{path}: is a folder, expected a file to write")
-            ensure_folder(path.parent)
+            with writing(path):
+                if path.is_dir():
+                    raise UsageError(f"{path}: is a folder, expected a file to write")
+                ensure_folder(path.parent)
+                with tempfile.TemporaryFile(dir=path.parent):  # may be full, or not ours
+                    pass
 
 
 def _composer(preset: str, checkpoint: Path | None, device: str, precision: str) -> Composer:
@@ -273,12 +277,17 @@ def _report(
 
     from composer.evaluation.report import save_json, save_plot, table
 
-    title = f"{found.prompt}: {composer.preset.name} on {Path(truth.source).name}"
+    title = _title(found.prompt, composer, truth)
     Console().print(table(found, title))
     if json is not None:
         save_json(json, found, _about(composer, truth, which))
     if plot is not None:
         save_plot(plot, found, title)
+
+
+def _title(prompt: str, composer: Composer, truth: GroundTruth) -> str:
+    # Resolved, since "." has no name.
+    return one_line(f"{prompt}: {composer.preset.name} on {Path(truth.source).resolve().name}")
 
 
 def _about(composer: Composer, truth: GroundTruth, which: MaskFilter) -> dict[str, Any]:

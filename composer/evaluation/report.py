@@ -19,9 +19,7 @@ PLOT_FORMATS = (".png", ".svg", ".pdf")
 
 def table(evaluation: Evaluation, title: str) -> Table:
     """A row for each click count (or one for boxes): mean IoU in percent."""
-    from rich.table import Table
-
-    found = Table(title=title, title_justify="left")
+    found = _titled(title)
     boxes = evaluation.prompt == "boxes"
     for heading in ("prompt", "mean IoU", "oracle", *(("box filled",) if boxes else ())):
         found.add_column(heading, justify="left" if heading == "prompt" else "right")
@@ -38,9 +36,7 @@ def table(evaluation: Evaluation, title: str) -> Table:
 
 def threshold_table(evaluation: ThresholdEvaluation, title: str, count: int = 10) -> Table:
     """The pairs with the highest F1, best first."""
-    from rich.table import Table
-
-    found = Table(title=title, title_justify="left")
+    found = _titled(title)
     for heading in ("predicted IoU >", "stability >=", "precision", "recall", "F1", "masks a photo"):
         found.add_column(heading, justify="right")
     for row in sorted(evaluation.rows, key=lambda row: -row.f1)[:count]:
@@ -55,6 +51,14 @@ def threshold_table(evaluation: ThresholdEvaluation, title: str, count: int = 10
     found.caption = f"{evaluation.masks} segments in {evaluation.images} photos"
     found.caption_justify = "left"
     return found
+
+
+def _titled(title: str) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    # Text, since it names a folder: in a str, rich takes [brackets] for markup.
+    return Table(title=Text(title, style="table.title"), title_justify="left")
 
 
 def save_json(path: Path, evaluation: Evaluation | ThresholdEvaluation, about: Mapping[str, Any]) -> None:
@@ -84,7 +88,7 @@ def save_plot(path: Path, evaluation: Evaluation | ThresholdEvaluation, title: s
         axes.set_xlabel("clicks")
     axes.set_ylim(0, 1)
     axes.set_ylabel("precision" if isinstance(evaluation, ThresholdEvaluation) else "mean IoU")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend()
     data = io.BytesIO()

@@ -145,3 +145,47 @@ def test_a_map_of_another_size(evaluate, labelled: Path) -> None:
     Image.new("L", (9, 9)).save(labelled / "masks/a.png")
     ended = evaluate("boxes", "--masks", labelled)
     assert ended.code == 3 and "9 x 9 pixels, but its photo has 60 x 45" in ended.error
+
+
+@pytest.mark.parametrize("what", ["boxes", "thresholds"])
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("[bold]$\\nonsense{$", "[bold]$\\nonsense{$"), ("x\n\x1b[31mred", "x \\x1b[31mred")],
+)
+def test_a_folder_s_name_cannot_break_the_table_the_plot_or_the_terminal(
+    evaluate, labelled: Path, tmp_path: Path, what: str, name: str, shown: str
+) -> None:
+    odd = tmp_path / name
+    odd.mkdir()
+    for part in ("images", "masks"):
+        (labelled / part).rename(odd / part)
+    grid = ("--points-per-side", 2) if what == "thresholds" else ()
+    ended = evaluate(what, "--masks", odd, *grid, "--plot", tmp_path / "p.png")
+    assert (ended.code, ended.err) == (0, "")
+    title = " ".join(ended.out.split("┏")[0].split())  # a narrow table breaks it
+    assert title.endswith(f": small on {shown}") and (tmp_path / "p.png").is_file()
+
+
+def test_the_folder_that_one_is_in_has_a_name(
+    evaluate, labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(labelled)
+    ended = evaluate("boxes", "--masks", ".")
+    assert f"boxes:smallon{labelled.name}" in "".join(ended.out.split())  # a narrow table breaks its title
+
+
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+def test_what_cannot_be_written_shows_before_any_work(
+    evaluate, labelled: Path, tmp_path: Path, option: str
+) -> None:
+    too_long = tmp_path / f"{'x' * 300}.png"
+    for path in (Path("/proc/nowhere/r.png"), Path("/proc/r.png"), too_long):
+        ended = evaluate("boxes", "--masks", labelled, option, path)
+        assert (ended.code, ended.out) == (6, "")  # no table: nothing has been evaluated
+        assert str(path.parent) in ended.error and "cannot be written" in ended.error
+
+
+@pytest.mark.parametrize("clicks", ["", "1,,3", "1.5", "9" * 5000])
+def test_clicks_that_are_no_numbers(evaluate, labelled: Path, clicks: str) -> None:
+    ended = evaluate("points", "--masks", labelled, "--clicks", clicks)
+    assert (ended.code, ended.out) == (2, "") and "expected whole numbers" in ended.error

@@ -97,3 +97,21 @@ def test_errors_that_touch_are_looked_at_apart() -> None:
 def test_a_perfect_mask_needs_no_click() -> None:
     truth = grid((5, 5, 15, 25))
     assert next_click(truth, truth) is None
+
+
+def test_what_counts_is_depth_and_not_area() -> None:
+    long, thick = grid((0, 0, 40, 2)), grid((10, 10, 17, 17))
+    assert long.sum() > thick.sum()
+    assert next_click(thick, long) == (13, 13, 0)
+
+
+@given(arrays(np.bool_, st.tuples(st.just(2), st.integers(1, 9), st.integers(1, 9))))
+def test_a_correction_lies_on_an_error_of_its_label(masks: np.ndarray) -> None:
+    predicted, truth = masks
+    click = next_click(predicted, truth)
+    if click is None:
+        assert (predicted == truth).all()
+    else:
+        assert (bool(predicted[click.y, click.x]), bool(truth[click.y, click.x])) == (
+            (False, True) if click.label else (True, False)
+        )
