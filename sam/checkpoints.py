@@ -7,6 +7,7 @@ file is checked by size and SHA-256 before it is parsed. Names and shapes must m
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import stat
@@ -123,9 +124,22 @@ def save_weights(
         name: _to_half(value) if half and name not in buffers else value.detach().cpu().contiguous()
         for name, value in model.state_dict().items()
     }
-    data = safetensors.torch.save(tensors, {"format": "pt", **(metadata or {})})
+    data = _with_ordered_header(safetensors.torch.save(tensors, {"format": "pt", **(metadata or {})}))
     _write_atomically(Path(path), lambda file: file.write(data))
     return hashlib.sha256(data).hexdigest()
+
+
+def _with_ordered_header(data: bytes) -> bytes:
+    """The same file with its metadata in alphabetical order.
+
+    safetensors writes it in an order that changes from call to call; equal weights must have equal digests.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def save_training_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:

@@ -106,6 +106,13 @@ def test_half_precision_loads_into_float32(tmp_path, model):
     assert torch.equal(loaded.linear.weight, model.linear.weight.half().float())
 
 
+def test_equal_weights_have_equal_digests(tmp_path, model):
+    metadata = dict.fromkeys("hgfedcba", "ä")
+    digests = {save_weights(model, tmp_path / f"{i}.safetensors", metadata=metadata) for i in range(5)}
+    assert len(digests) == 1
+    assert read_weights(tmp_path / "0.safetensors").metadata == {"format": "pt", **metadata}
+
+
 def test_half_precision_leaves_buffers_alone(tmp_path, model):
     save_weights(model, tmp_path / "w.safetensors")
     loaded = Small()
