@@ -26,6 +26,7 @@ from composer.image_files import local_path, read_image_file
 from composer.limits import DEFAULT_LIMITS, PILLOW_CEILING, Limits
 from composer.pixels import to_rgb
 from sam.errors import BadImage, UsageError
+from sam.pillow import open_picture
 
 HTTP_FORMATS = ("JPEG", "PNG", "WEBP")
 """Accepted from the network."""
@@ -196,7 +197,7 @@ def _from_bytes(data: bytes, name: str, limits: Limits, formats: Collection[str]
         accepted = ", ".join("WebP" if f == "WEBP" else f for f in formats)
         raise BadImage(f"{name}: {found}; accepted: {accepted}", code="image_format", field="image")
     with _decoding(name), _quiet_pillow():
-        picture = PILImage.open(io.BytesIO(data), formats=[kind])
+        picture = open_picture(io.BytesIO(data), [kind])
     with picture:
         check_size(picture.width, picture.height, limits, name)
         with _decoding(name), _quiet_pillow():

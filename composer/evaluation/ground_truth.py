@@ -20,6 +20,7 @@ from pycocotools import mask as coco_mask
 from adapters.rle import RLE, areas, encode_mask, from_json
 from composer.folders import IMAGE_SUFFIXES
 from sam.errors import BadAnnotation, UsageError
+from sam.pillow import open_picture
 from sam.training.panoptic import (
     PanopticRecord,
     entries,
@@ -218,7 +219,7 @@ def _files_reader(folder: Path) -> ReadMasks:
 def _read_map(path: Path, size: Size) -> npt.NDArray[np.int64]:
     """(H, W) values of a PNG; colours count as the panoptic format has them."""
     try:
-        with PILImage.open(path, formats=["PNG"]) as image:
+        with open_picture(path, ["PNG"]) as image:
             if (image.height, image.width) != size:
                 raise BadAnnotation(
                     f"{path}: {image.width} x {image.height} pixels, but its photo has {size[1]} x {size[0]}"

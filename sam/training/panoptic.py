@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 
 from sam.errors import BadAnnotation
+from sam.pillow import open_picture
 
 Ids = npt.NDArray[np.uint32]
 MAX_INDEX_BYTES = 1 << 30
@@ -78,7 +79,7 @@ def read_rgb(path: Path, size: tuple[int, int] | None = None) -> npt.NDArray[np.
         BadAnnotation: missing, damaged, or of another size.
     """
     try:
-        with PILImage.open(path) as image:
+        with open_picture(path) as image:
             if size is not None and (image.height, image.width) != size:
                 raise BadAnnotation(
                     f"{path}: {image.width} x {image.height} pixels, but its photo has {size[1]} x {size[0]}"
