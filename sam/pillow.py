@@ -1,8 +1,8 @@
 """Pillow's own ``Image.open``, whatever else is imported.
 
-ultralytics replaces ``PIL.Image.open``: where Pillow cannot identify a file, its version tries to install a
-HEIF reader with pip and fails with a ModuleNotFoundError. A damaged photo must neither change the installation
-nor look like a missing package, so our readers call the function that was there before.
+ultralytics replaces ``PIL.Image.open``: where Pillow cannot identify a file, its version tries to install
+a HEIF reader with pip and fails with a ModuleNotFoundError. A damaged photo must neither change the
+installation nor look like a missing package, so our readers call the function that was there before.
 """
 
 from __future__ import annotations
