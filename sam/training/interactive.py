@@ -39,14 +39,14 @@ def plan_rounds(rounds: int, vary: bool, generator: torch.Generator) -> list[boo
 
     Args:
         rounds: at most so many.
-        vary: draw the number of rounds from 2 to ``rounds`` instead, with the last of three or more bringing
+        vary: draw the number of rounds from 2 to ``rounds`` instead, with the last of four or more bringing
             nothing new: about two thirds of the time, and a short run sees more photos.
         generator: source of randomness, on the CPU.
     """
     if vary:
         rounds = int(torch.randint(min(2, rounds), rounds + 1, (), generator=generator))
     plan = [True] * rounds
-    if rounds >= 3:
+    if rounds >= (4 if vary else 3):
         plan[-1] = False
     if not vary and rounds >= 4:
         plan[int(torch.randint(1, rounds - 1, (), generator=generator))] = False
