@@ -77,8 +77,10 @@ def _run(arguments: Sequence[str], debug: bool) -> int:
         if code == INTERRUPTED:  # how typer passes a Ctrl-C on
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
-    except SystemExit:  # how rich ends a program whose reader, `head` say, has gone: that is no error
-        return 0
+    except SystemExit as ended:
+        # By a command that was interrupted and has said so, or by rich, whose reader (`head`, say) has gone:
+        # that is no error.
+        return INTERRUPTED if ended.code == INTERRUPTED else 0
     except BrokenPipeError:  # the same, met by a plain write
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -103,7 +103,7 @@ def _report(outcome: Outcome, out: Path) -> None:
         warn(
             f"stopped after step {outcome.step} of {outcome.total_steps}, saved in {out}; go on with: {again}"
         )
-        raise typer.Exit(INTERRUPTED)
+        raise SystemExit(INTERRUPTED)
     figures = ", ".join(f"{name} {value:.3f}" for name, value in outcome.figures.items())
     typer.echo(
         f"{outcome.step} steps in {outcome.seconds / 60:.1f} min"

@@ -40,6 +40,7 @@ class SamplingConfig:
             jitter is [.1, 2]; weak models learn more from a milder one).
         masks: targets on each canvas.
         min_area, max_area: share of the canvas that a target may cover.
+        area_power: a segment is drawn in proportion to its area to this power: 0 draws all alike, 1 by area.
     """
 
     weights: dict[str, float] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class SamplingConfig:
     masks: int = 6
     min_area: float = 0.0008
     max_area: float = 0.9
+    area_power: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class CanvasSampler:
         usable = [i for i in range(1, 256) if low <= counts[i] <= high]
         if not usable:
             return None
-        shares = counts[usable] ** 0.25
+        shares = counts[usable] ** self.config.area_power
         chosen = rng.choice(
             usable, self.config.masks, replace=len(usable) < self.config.masks, p=shares / shares.sum()
         )

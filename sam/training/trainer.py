@@ -317,8 +317,12 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches the whole process group; the training process decides when its workers end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C, and a service manager's SIGTERM, reach every process of the run; the training one decides.
+
+    It finishes its step and saves, for which it needs its workers; they end when it tells them to, or is gone.
+    """
+    for wanted in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(wanted, signal.SIG_IGN)
 
 
 def normalise(pixels: Tensor) -> Tensor:

@@ -72,6 +72,23 @@ def test_sets_are_drawn_by_their_weight(shapes: PackedSet, tmp_path: Path) -> No
     assert 260 < drawn < 340  # 300 expected, standard deviation 9
 
 
+def test_small_segments_are_drawn_as_often_as_large_ones_or_by_area(tmp_path: Path) -> None:
+    layer = np.ones((64, 64), np.uint8)
+    layer[:16, :16] = 2  # a sixteenth of the photo
+    photo = np.full((64, 64, 3), 90, np.uint8)
+    pack([LabelledPhoto(photo, (layer,), "two")], tmp_path / "two", long_side=64)
+    packed = PackedSet.open(tmp_path / "two")
+
+    def share_of_small(power: float) -> float:
+        plain = {"mosaic": 0.0, "paste": 0.0, "surroundings": 0.0, "component": 0.0, "group": 0.0}
+        config = SamplingConfig({"two": 1.0}, scale=(1, 1), masks=1, area_power=power, max_area=1, **plain)
+        sampler = CanvasSampler([packed], config, 0)
+        return float(np.mean([sampler(i, 64).targets.mean() < 0.5 for i in range(300)]))
+
+    assert 0.42 < share_of_small(0) < 0.58
+    assert 0.02 < share_of_small(1) < 0.12  # 1 / 16
+
+
 def test_without_a_weighted_set_or_a_usable_segment_it_says_so(tmp_path: Path, shapes: PackedSet) -> None:
     with pytest.raises(ValueError, match="weight above 0"):
         CanvasSampler([shapes], SamplingConfig({"other": 1.0}), 0)

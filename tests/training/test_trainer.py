@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -198,6 +201,22 @@ class TestGoingOn:
         # Every weight has moved since, so that equality says something.
         moved = differences(half_way["model"], saved(second)["model"])
         assert len(moved) > 0.9 * len(weights[0])
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_to_all_its_processes_leaves_the_workers_to_it(
+        self, make_trainer: MakeTrainer, number: signal.Signals
+    ) -> None:
+        told: list[int] = []
+
+        def tell_workers() -> bool:
+            told.extend(child.pid or 0 for child in multiprocessing.active_children())
+            for process in multiprocessing.active_children():
+                os.kill(process.pid or 0, number)
+            return False
+
+        trainer = make_trainer(workers=1)
+        trainer.run(should_stop=tell_workers)
+        assert told and trainer.finished
 
     def test_a_run_that_is_done_stays_as_it_is(self, make_trainer: MakeTrainer) -> None:
         done = make_trainer(phases=(Phase(2, 64, 1),))
