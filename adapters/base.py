@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from sam.model import Candidates, Embedding, SegmentAnything
 from sam.prompts import Prompts
 
 Pixels = npt.NDArray[np.uint8]
+EdgeSource = Literal["masks", "head", "both"]
+"""``masks``: how sharply masks end (the paper's); ``head``: the encoder's own edge map, of models that have
+one; ``both``: their geometric mean."""
 Encode = Callable[[Pixels], Embedding]
 
 
@@ -38,10 +41,12 @@ class Defaults:
     Attributes:
         pred_iou_thresh: automatic masks below this predicted IoU are dropped.
         stability_score_thresh: automatic masks below this stability in [0, 1] are dropped.
+        edge_source: where :class:`adapters.edges.Edges` takes edges from: ``masks``, ``head`` or ``both``.
     """
 
     pred_iou_thresh: float = 0.88
     stability_score_thresh: float = 0.95
+    edge_source: EdgeSource = "masks"
 
 
 class Scene:

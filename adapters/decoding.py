@@ -18,6 +18,9 @@ from sam.model import MASK_THRESHOLD, Candidates
 from sam.prompts import Prompts
 
 PROMPTS_PER_DECODE = 64
+CACHE_BUDGET = 16 << 20
+"""On a CPU, so many bytes of the prompts' image sides are worked on at a time: what caches hold is not
+fetched from memory again at each step of the decoder."""
 RENDER_BUDGET = 256 << 20
 """Most bytes that drawing the low-resolution logits of one chunk of masks may take in the decoder."""
 KEPT_LOGITS_BUDGET = 64 << 20
@@ -44,6 +47,14 @@ def drawer_of(
         canvas=canvas,
         device=embedding.features.device,
     )
+
+
+def prompts_at_once(scene: Scene, most: int) -> int:
+    """How many of ``most`` prompts to decode together: speed and memory, not the result."""
+    features = scene.embedding.features
+    if features.device.type != "cpu":
+        return most
+    return max(1, min(most, CACHE_BUDGET // features[0].nbytes))
 
 
 def render(scene: Scene, candidates: Candidates, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

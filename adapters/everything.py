@@ -13,7 +13,7 @@ import torch
 from adapters.base import Request, Scene
 from adapters.checks import number_array, real_number, whole_number
 from adapters.crops import Crop, crop_windows, point_grid
-from adapters.decoding import collect, drawer_of, render
+from adapters.decoding import collect, drawer_of, prompts_at_once, render
 from adapters.drawing import DrawnMask, MaskDrawer
 from adapters.regions import clean_instances, drop_small
 from adapters.results import Instances
@@ -33,7 +33,7 @@ class Everything(Request):
 
     Attributes:
         points_per_side: a grid of this many clicks a side; None takes ``point_grids``.
-        points_per_batch: clicks decoded at a time: memory and speed, not the result.
+        points_per_batch: most clicks decoded at a time: memory and speed, not the result.
         pred_iou_thresh: only masks whose predicted IoU exceeds it; 0 keeps all; None: the preset's own.
         stability_score_thresh: only masks at least as stable, in [0, 1]; None: the preset's own.
         stability_score_offset: how far the threshold is moved for the stability score, logits.
@@ -145,7 +145,7 @@ def masks_of_crop(scene: Scene, request: Everything, crop: Crop) -> Instances:
     # Of the window's size, not the image's: its clicks are its own.
     points = torch.from_numpy(request.grid(crop.layer) * np.array(window.size[::-1], np.float64))
     parts = [Instances.empty(scene.size)]
-    for batch in torch.split(points, request.points_per_batch):
+    for batch in torch.split(points, prompts_at_once(window, request.points_per_batch)):
         found = masks_of_points(window, request, batch.float(), drawer)
         parts.append(found[~touches_inner_edge(found.boxes, crop.box, scene.size)])
     found = Instances.concatenate(parts)

@@ -249,7 +249,7 @@ class Instances:
 
 @dataclass(frozen=True, eq=False)
 class EdgeMap:
-    """How likely each pixel is an object's edge.
+    """How likely each pixel is an edge.
 
     Attributes:
         values: (H, W) float32 in [0, 1].
@@ -272,6 +272,12 @@ class EdgeMap:
     def image_size(self) -> tuple[int, int]:
         """(H, W), pixels."""
         return self.values.shape[0], self.values.shape[1]
+
+    def thin(self) -> EdgeMap:
+        """The same edges, a pixel or two wide: values that are not the highest across their edge become 0."""
+        from adapters.edge_thinning import thin_edges
+
+        return EdgeMap(thin_edges(self.values))
 
 
 Result = Instances | EdgeMap

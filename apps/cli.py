@@ -24,6 +24,7 @@ from apps.console import flowing, warn
 PROGRAM = "sam-composer"
 COMMANDS = ("segment", "evaluate", "train", "models", "doctor")
 """Modules of :mod:`apps.commands`, in the order of `--help`."""
+DEFAULT_PROPOSALS = "1000"
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
@@ -64,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code. An error has been written to stderr as one line by then.
     """
-    arguments, debug = _without_debug(arguments)
+    arguments, debug = _without_debug(with_counts(arguments))
     with _debugging() if debug else nullcontext():
         return _run(arguments, debug)
 
@@ -166,6 +167,16 @@ def _debugging() -> Iterator[None]:
     finally:
         ours.removeHandler(handler)
         ours.setLevel(level)
+
+
+def with_counts(arguments: Sequence[str]) -> list[str]:
+    """``--proposals`` without a number gets its default, which typer's options cannot have."""
+    filled: list[str] = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        filled.append(argument)
+        if argument == "--proposals" and not following.lstrip("-").isdigit():
+            filled.append(DEFAULT_PROPOSALS)
+    return filled
 
 
 def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:

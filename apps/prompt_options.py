@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from adapters.base import Request
 from adapters.boxes import Boxes
 from adapters.decoding import Masks
+from adapters.edges import Edges
 from adapters.everything import Everything
 from adapters.points import FOREGROUND, Points
+from adapters.proposals import Proposals
 from sam.errors import UsageError
 
 
 def parse_requests(
-    points: Sequence[str], boxes: Sequence[str], masks: Masks, everything: bool, grid: Mapping[str, Any]
+    points: Sequence[str],
+    boxes: Sequence[str],
+    masks: Masks,
+    everything: bool,
+    grid: Mapping[str, Any],
+    proposals: int | None = None,
+    edges: bool = False,
+    edge_fields: Mapping[str, Any] | None = None,
 ) -> list[Request]:
-    """The requests of one call, in the order points, boxes, everything.
+    """The requests of one call, in the order points, boxes, everything, proposals, edges.
 
     Args:
         points: ``X,Y`` or ``X,Y,LABEL``, all of them clicks on one object.
@@ -24,9 +33,12 @@ def parse_requests(
         masks: for points and boxes.
         everything: whether all objects are asked for.
         grid: fields of :class:`Everything` that were given.
+        proposals: how many, if they are asked for.
+        edges: whether edges are asked for.
+        edge_fields: fields of :class:`Edges` that were given, by the option that gave each.
 
     Raises:
-        UsageError: nothing asked for, a text that is no point or box, or options that need `--everything`.
+        UsageError: nothing asked for, a text that is no point or box, or options of what is not asked for.
         BadPrompt: numbers that no image could fit.
     """
     requests: list[Request] = []
@@ -43,15 +55,24 @@ def parse_requests(
     if everything:
         requests.append(Everything(**grid))
     elif grid:
-        option = "--" + next(iter(grid)).replace("_", "-")
-        raise UsageError(f"{option} belongs to --everything; add that, or leave it out", field=option)
+        _refuse("--" + next(iter(grid)).replace("_", "-"), "--everything")
+    if proposals is not None:
+        requests.append(Proposals(limit=proposals))
+    if edges:
+        requests.append(Edges(**(edge_fields or {})))
+    elif edge_fields:
+        _refuse({"source": "--edge-source", "thin": "--thin"}[next(iter(edge_fields))], "--edges")
     if not requests:
         raise UsageError(
-            "nothing to segment: say what by --point X,Y, --box X1,Y1,X2,Y2 or --everything "
-            "(see `sam-composer segment --help`)",
+            "nothing to segment: say what by --point X,Y, --box X1,Y1,X2,Y2, --everything, --proposals or "
+            "--edges (see `sam-composer segment --help`)",
             field="requests",
         )
     return requests
+
+
+def _refuse(option: str, needed: str) -> NoReturn:
+    raise UsageError(f"{option} belongs to {needed}; add that, or leave it out", field=option)
 
 
 def _numbers(text: str, option: str, expected: str, counts: tuple[int, ...]) -> list[float]:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adapters.boxes import Boxes
+    from adapters.edges import Edges
     from adapters.everything import Everything
     from adapters.points import Points
+    from adapters.proposals import Proposals
     from adapters.results import EdgeMap, Instances
     from composer.composer import Composer, Scene
     from composer.limits import Limits
@@ -39,6 +41,8 @@ _HOMES = {
     "Points": "adapters.points",
     "Boxes": "adapters.boxes",
     "Everything": "adapters.everything",
+    "Proposals": "adapters.proposals",
+    "Edges": "adapters.edges",
     "Instances": "adapters.results",
     "EdgeMap": "adapters.results",
     "SamComposerError": "sam.errors",
@@ -58,11 +62,13 @@ __all__ = [
     "CheckpointError",
     "Composer",
     "EdgeMap",
+    "Edges",
     "EnvironmentProblem",
     "Everything",
     "Instances",
     "Limits",
     "Points",
+    "Proposals",
     "SamComposerError",
     "Scene",
     "UsageError",

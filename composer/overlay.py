@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PILImage
 
-from adapters.results import Instance, Instances
+from adapters.results import EdgeMap, Instance, Instances
 from composer.colours import ColourChooser
+from composer.contact_sheet import draw_contact_sheet
+from composer.edge_picture import draw_edges
 from composer.formats.atomic import write_bytes
-from composer.formats.base import Outcome, PerImageWriter
+from composer.formats.base import Answer, Outcome, PerImageWriter
 from composer.windows import MaskWindow, mask_window
 
 FILL = 0.45
@@ -29,14 +32,50 @@ Contours = Sequence[npt.NDArray[Any]]
 
 
 class OverlayWriter(PerImageWriter):
-    """``<stem>.overlay.png``: all instances of an image, and the clicks and boxes that asked for them."""
+    """``<stem>.overlay.png``: all instances of an image, and the clicks and boxes that asked for them.
+
+    Edges and proposals, which would cover it, have pictures of their own, ``<stem>.edges.overlay.png`` and
+    ``<stem>.proposals.overlay.png``; where nothing else was asked for, the first of them is the overlay.
+    """
 
     def write(self, stem: str, outcome: Outcome, folder: Path) -> list[Path]:
         """See :class:`composer.formats.base.Writer`."""
-        done, png = cv2.imencode(".png", np.asarray(draw_outcome(outcome))[:, :, ::-1])
-        if not done:
-            raise RuntimeError("OpenCV could not encode a PNG")
-        return [write_bytes(folder / f"{stem}.overlay.png", png.tobytes())]
+        return [
+            write_bytes(folder / f"{stem}.{name}.png", _png(picture))
+            for name, picture in pictures_of(outcome).items()
+        ]
+
+
+def pictures_of(outcome: Outcome) -> dict[str, PILImage.Image]:
+    """The pictures of an image's results by name; the first is called ``overlay``."""
+    pixels = outcome.image.pixels
+    plain = [a for a in outcome.answers if isinstance(a.result, Instances) and not _is_sheet(a)]
+    pictures: dict[str, PILImage.Image] = {}
+    if plain or not outcome.answers:
+        pictures["overlay"] = draw_outcome(replace(outcome, answers=tuple(plain)))
+    counts: dict[str, int] = {}
+    for answer in outcome.answers:
+        if isinstance(answer.result, EdgeMap):
+            kind, picture = "edges", draw_edges(pixels, answer.result)
+        elif _is_sheet(answer):
+            kind, picture = "proposals", draw_contact_sheet(pixels, answer.result)
+        else:
+            continue
+        counts[kind] = counts.get(kind, 0) + 1
+        numbered = kind if counts[kind] == 1 else f"{kind}-{counts[kind]}"
+        pictures[f"{numbered}.overlay" if pictures else "overlay"] = picture
+    return pictures
+
+
+def _is_sheet(answer: Answer) -> bool:
+    return answer.request.get("kind") == "proposals"
+
+
+def _png(picture: PILImage.Image) -> bytes:
+    done, png = cv2.imencode(".png", np.asarray(picture)[:, :, ::-1])
+    if not done:
+        raise RuntimeError("OpenCV could not encode a PNG")
+    return bytes(png.tobytes())
 
 
 def draw_outcome(outcome: Outcome) -> PILImage.Image:

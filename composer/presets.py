@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from adapters.base import Defaults
+from adapters.base import Defaults, EdgeSource
 from composer.configs import check_keys, config_error, configs_folder, load_yaml
 from sam.errors import UsageError
 from sam.variants import ModelConfig
@@ -109,7 +109,7 @@ def load_model_config(name: str, beside: Path | None = None) -> ModelConfig:
 
 def _read(path: Path) -> Preset:
     values = load_yaml(path)
-    check_keys(values, ("description", "model", "weights", "everything"), path)
+    check_keys(values, ("description", "model", "weights", "everything", "edges"), path)
     model = values.get("model")
     if isinstance(model, str):
         config = load_model_config(model, path.parent)
@@ -124,7 +124,7 @@ def _read(path: Path) -> Preset:
         model=config,
         weights=weights,
         embedded=embedded,
-        defaults=_defaults(values.get("everything") or {}, path),
+        defaults=_defaults(values.get("everything") or {}, values.get("edges") or {}, path),
         folder=path.parent,
     )
 
@@ -144,12 +144,19 @@ def _weights(values: Any, path: Path) -> tuple[WeightsFile, bool]:
     return WeightsFile(values["file"], values.get("url"), size, digest), source == EMBEDDED
 
 
-def _defaults(values: Any, path: Path) -> Defaults:
+def _defaults(everything: Any, edges: Any, path: Path) -> Defaults:
     known = ("pred_iou_thresh", "stability_score_thresh")
-    if not isinstance(values, Mapping):
+    if not isinstance(everything, Mapping):
         raise config_error(path, ("everything",), f"expected a mapping with {' and '.join(known)}")
-    check_keys(values, known, path, "everything")
-    for key, value in values.items():
+    check_keys(everything, known, path, "everything")
+    for key, value in everything.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise config_error(path, ("everything", key), f"expected a number, not {value!r}")
-    return Defaults(**{key: float(value) for key, value in values.items()})
+    if not isinstance(edges, Mapping):
+        raise config_error(path, ("edges",), "expected a mapping with `source`")
+    check_keys(edges, ("source",), path, "edges")
+    source = edges.get("source", Defaults.edge_source)
+    if source not in get_args(EdgeSource):
+        known = get_args(EdgeSource)
+        raise config_error(path, ("edges", "source"), f"expected one of {', '.join(known)}, not {source!r}")
+    return Defaults(**{key: float(value) for key, value in everything.items()}, edge_source=source)

@@ -118,14 +118,23 @@ class MaskDecoder(nn.Module):
         """
         rows, inverse = prompts.unique(return_inverse=True)
         upscaled = self.upscale(attended.image[rows], skips)
-        classifiers = upscaled.new_empty(len(prompts), upscaled.shape[1])
-        for token, mlp in enumerate(self.output_hypernetworks_mlps):
-            chosen = (tokens == token).nonzero()[:, 0]
-            if len(chosen):
-                classifiers[chosen] = mlp(attended.mask_tokens[prompts[chosen], token]).to(upscaled.dtype)
-        flat = upscaled.flatten(2).float()
-        logits = torch.bmm(classifiers.float()[:, None], flat[inverse])
-        return logits.reshape(-1, *upscaled.shape[-2:])
+        asked, column = tokens.unique(return_inverse=True)
+        classifiers = torch.stack(
+            [
+                self.output_hypernetworks_mlps[token](attended.mask_tokens[rows, token])
+                for token in asked.tolist()
+            ],
+            dim=1,
+        )
+        # All asked tokens of each prompt at once: that costs less than a copy of the features for each mask.
+        logits = (classifiers.float() @ upscaled.flatten(2).float()).reshape(
+            len(rows), len(asked), *upscaled.shape[-2:]
+        )
+        every = len(prompts) == logits.shape[0] * logits.shape[1]
+        in_order = every and bool(
+            (inverse * len(asked) + column == torch.arange(len(prompts), device=prompts.device)).all()
+        )
+        return logits.flatten(0, 1) if in_order else logits[inverse, column]
 
     def render_all(self, attended: Attended, skips: tuple[Tensor, ...]) -> Tensor:
         """Draw all four masks of all N prompts, as training does: (N, 4, 4h, 4w) float32 logits."""

@@ -1,4 +1,4 @@
-"""``sam-composer segment``: clicks, boxes or everything, on photos and folders of photos."""
+"""``sam-composer segment``: clicks, boxes, everything, proposals, edges; photos and folders of photos."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import typer
 
 from apps.console import flowing
 
-HELP = """Segment photos by clicks, by boxes, or everything in them.
+HELP = """Segment photos by clicks, by boxes, or everything in them; propose objects; find edges.
 
 Each photo is encoded once, whatever is asked of it. Results go to --out: NAME.json with masks (COCO RLE),
-boxes, scores and timings, NAME.overlay.png to look at, a folder for each further --format. Coordinates are
-pixels of the photo as it is displayed, counted from its top left corner.
+boxes, scores and timings, NAME.overlay.png to look at, NAME.edges.png (16 bits) for edges, a folder for each
+further --format. Coordinates are pixels of the photo as it is displayed, counted from its top left corner.
 """
 EPILOG = """
 [bold]Examples[/bold]
@@ -31,6 +31,10 @@ Two boxes, an object each, by the published ViT-B:
 
   sam-composer segment photo.jpg --box 100,60,400,380 --box 420,80,700,360 --preset vit_b --out out
 
+Five hundred object proposals, and edges for a picture:
+
+  sam-composer segment photo.jpg --proposals 500 --edges --out out
+
 Everything, in a folder of photos, for COCO tools too:
 
   sam-composer segment PHOTOS --everything --format json,coco --out out
@@ -38,7 +42,8 @@ Everything, in a folder of photos, for COCO tools too:
 [bold]Exit codes[/bold]: 0 all done, 4 some images failed (one line each on stderr) and the others are done;
 where nothing could be done: 2 wrong call, 3 bad image or prompt, 5 weights, 6 the machine.
 """
-PROMPTS, GRID, MODEL, RESULTS = "What to segment", "With --everything", "Model", "Results"
+PROMPTS, GRID, EDGES = "What to segment", "With --everything", "With --edges"
+MODEL, RESULTS = "Model", "Results"
 
 
 class Masks(str, enum.Enum):
@@ -46,6 +51,14 @@ class Masks(str, enum.Enum):
 
     best = "best"
     all = "all"
+
+
+class EdgeSource(str, enum.Enum):
+    """Where edges come from."""
+
+    masks = "masks"
+    head = "head"
+    both = "both"
 
 
 def register(app: typer.Typer) -> None:
@@ -85,6 +98,18 @@ def segment(
     everything: Annotated[
         bool, typer.Option("--everything", help="Every object, by a grid of clicks.", rich_help_panel=PROMPTS)
     ] = False,
+    proposals: Annotated[
+        int | None,
+        typer.Option(
+            "--proposals",
+            metavar="[N]",
+            help="The N best masks that may be objects; without a number, 1000.",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = None,
+    edges: Annotated[
+        bool, typer.Option("--edges", help="How likely each pixel is an edge.", rich_help_panel=PROMPTS)
+    ] = False,
     masks: Annotated[
         Masks,
         typer.Option(
@@ -119,6 +144,17 @@ def segment(
         float | None,
         typer.Option(help="Fill holes and drop specks of fewer pixels. (default: 0)", rich_help_panel=GRID),
     ] = None,
+    edge_source: Annotated[
+        EdgeSource | None,
+        typer.Option(
+            help="How sharply masks end (the paper's way), the model's edge head, or both. "
+            "(default: the preset's)",
+            rich_help_panel=EDGES,
+        ),
+    ] = None,
+    thin: Annotated[
+        bool, typer.Option("--thin", help="Lines a pixel or two wide.", rich_help_panel=EDGES)
+    ] = False,
     preset: Annotated[
         str,
         typer.Option(help="A name of `sam-composer models list`, or a YAML file.", rich_help_panel=MODEL),
@@ -164,13 +200,23 @@ def segment(
         "min_mask_region_area": min_mask_region_area,
     }
     given = {name: value for name, value in knobs.items() if value is not None}
+    edge_fields = {"source": edge_source.value} if edge_source else {}
     from apps.prompt_options import parse_requests
     from apps.segment_job import SegmentJob
 
     job = SegmentJob(
         paths=images,
         out=out,
-        requests=parse_requests(point or [], box or [], masks.value, everything, given),
+        requests=parse_requests(
+            point or [],
+            box or [],
+            masks.value,
+            everything,
+            given,
+            proposals,
+            edges,
+            edge_fields | ({"thin": True} if thin else {}),
+        ),
         preset=preset,
         checkpoint=checkpoint,
         device=device,

@@ -319,7 +319,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 def _ignore_interrupts(worker: int) -> None:
     """Ctrl-C, and a service manager's SIGTERM, reach every process of the run; the training one decides.
 
-    It finishes its step and saves, for which it needs its workers; they end when it tells them to, or is gone.
+    It finishes its step and saves, for which it needs its workers; they end when it says so, or is gone.
     """
     for wanted in (signal.SIGINT, signal.SIGTERM):
         signal.signal(wanted, signal.SIG_IGN)

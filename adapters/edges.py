@@ -1,0 +1,123 @@
+"""Edges of everything: a grid of clicks, and how sharply each mask ends (paper App. D.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, get_args
+
+import numpy as np
+import torch
+
+from adapters.base import EdgeSource, Request, Scene
+from adapters.checks import real_number, whole_number
+from adapters.crops import Crop, crop_windows, point_grid
+from adapters.edge_drawing import EdgeDrawer
+from adapters.everything import MAX_CROP_LAYERS, MAX_POINTS_PER_SIDE
+from adapters.grid_masks import decode_grid
+from adapters.results import EdgeMap, FloatArray
+from sam.errors import BadPrompt
+from sam.model import MASK_THRESHOLD
+
+
+@dataclass(frozen=True, eq=False)
+class Edges(Request):
+    """Edges of whatever can be segmented, with the paper's settings as defaults.
+
+    Attributes:
+        points_per_side: a grid of this many clicks a side, three masks each, none of them filtered.
+        points_per_batch: most clicks decoded at a time: memory and speed, not the result.
+        box_nms_thresh: box IoU above which masks are duplicates: the higher predicted IoU stays.
+        crop_n_layers: layers of zoomed-in windows; layer i has 4^i of them, for small things in large images.
+        crop_overlap_ratio: overlap of the first layer's windows over the image's shorter side, in [0, 1].
+        crop_n_points_downscale_factor: layer i has ``points_per_side / factor**i`` clicks a side.
+        source: ``masks``, ``head`` or ``both``, see :data:`adapters.base.EdgeSource`; None: the preset's own.
+            ``head`` decodes nothing, and is as fast as encoding.
+        thin: suppress what is not the highest across its edge (:meth:`adapters.results.EdgeMap.thin`).
+
+    Raises:
+        BadPrompt: a value out of its range, naming the field.
+    """
+
+    kind: ClassVar[str] = "edges"
+    points_per_side: int = 16
+    points_per_batch: int = 64
+    box_nms_thresh: float = 0.7
+    crop_n_layers: int = 0
+    crop_overlap_ratio: float = 512 / 1500
+    crop_n_points_downscale_factor: int = 1
+    source: EdgeSource | None = None
+    thin: bool = False
+
+    def __post_init__(self) -> None:
+        whole_number(self.points_per_side, "points_per_side", 1, MAX_POINTS_PER_SIDE)
+        whole_number(self.points_per_batch, "points_per_batch", 1, 4096)
+        real_number(self.box_nms_thresh, "box_nms_thresh", 0, 1)
+        whole_number(self.crop_n_layers, "crop_n_layers", 0, MAX_CROP_LAYERS)
+        real_number(self.crop_overlap_ratio, "crop_overlap_ratio", 0, 1)
+        whole_number(self.crop_n_points_downscale_factor, "crop_n_points_downscale_factor", 1, 16)
+        if self.source is not None and self.source not in get_args(EdgeSource):
+            known = ", ".join(get_args(EdgeSource))
+            raise BadPrompt(f"source must be one of {known}, not {self.source!r}", field="source")
+        if not isinstance(self.thin, bool):
+            raise BadPrompt(f"thin must be true or false, not {self.thin!r}", field="thin")
+
+
+class EdgesAdapter:
+    """Answers :class:`Edges` with a map whose highest value is 1, or 0 where nothing was found."""
+
+    request: type[Request] = Edges
+
+    def __call__(self, scene: Scene, request: Edges) -> EdgeMap:
+        """Find the edges in ``scene``.
+
+        Raises:
+            BadPrompt: edges of a head that the model does not have.
+        """
+        source = request.source or scene.defaults.edge_source
+        crops = crop_windows(scene.size, request.crop_n_layers, request.crop_overlap_ratio)
+        windows = [(scene if crop.layer == 0 else scene.crop(crop.box), crop) for crop in crops]
+        maps = []
+        if source != "head":
+            maps.append(_highest(scene, [(_edges_of_masks(w, request, c), c) for w, c in windows]))
+        if source != "masks":
+            maps.append(_highest(scene, [(_edges_of_head(w), c) for w, c in windows]))
+        values = maps[0] if len(maps) == 1 else _scaled(np.sqrt(maps[0] * maps[1]))
+        found = EdgeMap(values)
+        return found.thin() if request.thin else found
+
+
+def _highest(scene: Scene, parts: list[tuple[FloatArray, Crop]]) -> FloatArray:
+    """The maximum of maps of windows, over the whole image, scaled to a highest value of 1."""
+    values = np.zeros(scene.size, np.float32)
+    for found, crop in parts:
+        x1, y1, x2, y2 = crop.box
+        np.maximum(values[y1:y2, x1:x2], found, out=values[y1:y2, x1:x2])
+    return _scaled(values)
+
+
+def _scaled(values: FloatArray) -> FloatArray:
+    highest = float(values.max())
+    return np.clip(values / highest, 0, 1) if highest else values
+
+
+def _edges_of_head(window: Scene) -> FloatArray:
+    logits = window.embedding.edge_logits
+    if logits is None:
+        raise BadPrompt('these weights have no edge head; use source="masks"', field="source")
+    values: FloatArray = window.upsample(logits[:, 0])[0].sigmoid().cpu().numpy()
+    return values
+
+
+def _edges_of_masks(window: Scene, request: Edges, crop: Crop) -> FloatArray:
+    """The paper's edges in one window, not scaled."""
+    per_side = max(1, int(request.points_per_side / request.crop_n_points_downscale_factor**crop.layer))
+    points = torch.from_numpy(point_grid(per_side) * np.array(window.size[::-1], np.float64))
+    masks = decode_grid(window, points, request.points_per_batch)
+    embedding = window.embedding
+    height, width = (4 * side for side in embedding.features.shape[-2:])
+    drawer = EdgeDrawer(
+        (height, width), window.model.image_size, embedding.input_size, window.size, embedding.features.device
+    )
+    for _, logits in masks.logits_of(masks.distinct(request.box_nms_thresh)):
+        drawer.add(logits, MASK_THRESHOLD)
+    return drawer.values()

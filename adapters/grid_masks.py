@@ -1,0 +1,162 @@
+"""All masks of a grid of clicks, none of them filtered: what `edges` and `proposals` choose from.
+
+A grid of 64 x 64 clicks has 12,288 masks. What tells duplicates apart and ranks them (box, predicted IoU,
+stability) is read off the low-resolution logits of each and kept; the logits themselves are kept only while
+they fit into a budget, and decoded again for the chosen few where they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapters.base import Scene
+from adapters.decoding import STABILITY_OFFSET, prompts_at_once, render
+from adapters.results import FloatArray
+from adapters.rle import IntArray
+from adapters.selection import box_nms, stability_score
+from sam.mask_decoder import NUM_MULTIMASK_OUTPUTS
+from sam.model import MASK_THRESHOLD, Candidates
+from sam.prompts import Prompts
+
+HELD_LOGITS_BUDGET = 512 << 20
+"""Most bytes of low-resolution logits held until it is known which are wanted."""
+
+
+@dataclass(frozen=True, eq=False)
+class GridMasks:
+    """The n = 3 N masks of N clicks in one window, three for each click, in the order of the clicks.
+
+    Attributes:
+        window: where the clicks are.
+        points: (N, 2) float32, ``x, y`` pixels of the window.
+        per_batch: clicks decoded at a time.
+        boxes: (n, 4) float32, ``x1, y1, x2, y2`` pixels of the window, to a fraction of a low-resolution cell;
+            zeros for an empty mask.
+        predicted_iou: (n,) float32.
+        stability: (n,) float32 in [0, 1], counted in low-resolution cells.
+        held: the (n, h, w) float32 logits in batches, or None.
+    """
+
+    window: Scene
+    points: Tensor
+    per_batch: int
+    boxes: FloatArray
+    predicted_iou: FloatArray
+    stability: FloatArray
+    held: tuple[Tensor, ...] | None
+
+    def distinct(self, threshold: float) -> IntArray:
+        """Numbers of the masks that are neither empty nor duplicates of one with a higher predicted IoU.
+
+        Args:
+            threshold: box IoU above which two masks are duplicates.
+        """
+        present = np.flatnonzero(self.boxes[:, 2] > self.boxes[:, 0])
+        return present[box_nms(self.boxes[present], self.predicted_iou[present], threshold)]
+
+    def logits_of(self, chosen: IntArray) -> Iterator[tuple[IntArray, Tensor]]:
+        """Low-resolution logits of chosen masks, a batch at a time.
+
+        Yields:
+            (k,) ascending numbers of masks, and their (k, h, w) float32 logits.
+        """
+        wanted = np.sort(chosen)
+        if self.held is not None:
+            start = 0
+            for batch in self.held:
+                numbers = wanted[(wanted >= start) & (wanted < start + len(batch))]
+                if len(numbers):
+                    yield numbers, batch[torch.from_numpy(numbers - start).to(batch.device)]
+                start += len(batch)
+            return
+        clicks = np.unique(wanted // NUM_MULTIMASK_OUTPUTS)
+        for some in np.split(clicks, range(self.per_batch, len(clicks), self.per_batch)):
+            numbers = wanted[np.isin(wanted // NUM_MULTIMASK_OUTPUTS, some)]
+            candidates = _decode(self.window, self.points[torch.from_numpy(some)])
+            row = np.searchsorted(some, numbers // NUM_MULTIMASK_OUTPUTS)
+            index = torch.from_numpy(np.stack([row, numbers % NUM_MULTIMASK_OUTPUTS], 1))
+            index = index.to(candidates.iou_predictions.device)
+            yield numbers, torch.cat([logits for _, logits in render(self.window, candidates, index)])
+
+
+def decode_grid(window: Scene, points: Tensor, points_per_batch: int) -> GridMasks:
+    """Decode every click of a grid, three masks each.
+
+    Args:
+        window: an image, or a window of one.
+        points: (N, 2) ``x, y`` pixels of the window, at least one.
+        points_per_batch: most clicks decoded at a time.
+    """
+    per_batch = prompts_at_once(window, points_per_batch)
+    height, width = (4 * side for side in window.embedding.features.shape[-2:])
+    hold = NUM_MULTIMASK_OUTPUTS * len(points) * height * width * 4 <= HELD_LOGITS_BUDGET
+    held, boxes, iou, stability = [], [], [], []
+    for batch in torch.split(points.float(), per_batch):
+        candidates = _decode(window, batch)
+        every = torch.ones_like(candidates.iou_predictions, dtype=torch.bool).nonzero()
+        logits = torch.cat([part for _, part in render(window, candidates, every)])
+        inside = logits[:, : _cells(window, 0, height), : _cells(window, 1, width)]
+        boxes.append(_boxes(inside).cpu().numpy() * _pixels_per_cell(window, height, width))
+        iou.append(candidates.iou_predictions.flatten().cpu().numpy())
+        stability.append(stability_score(inside, MASK_THRESHOLD, STABILITY_OFFSET).cpu().numpy())
+        if hold:
+            held.append(logits)
+    limit = np.array(window.size[::-1] * 2, np.float32)
+    return GridMasks(
+        window,
+        points.float(),
+        per_batch,
+        np.minimum(np.concatenate(boxes), limit).astype(np.float32),
+        np.concatenate(iou),
+        np.concatenate(stability),
+        tuple(held) if hold else None,
+    )
+
+
+def _decode(window: Scene, points: Tensor) -> Candidates:
+    labels = torch.ones(len(points), 1, dtype=torch.int64)
+    return window.decode(Prompts(points=points[:, None], labels=labels), multimask=True)
+
+
+def _cells(window: Scene, axis: int, low: int) -> int:
+    """Cells along an axis that see the image and not its padding alone."""
+    return -(-window.embedding.input_size[axis] * low // window.model.image_size)
+
+
+def _pixels_per_cell(window: Scene, height: int, width: int) -> FloatArray:
+    """(4,) pixels of the window that a cell stands for, for x, y, x, y."""
+    square, resized = window.model.image_size, window.embedding.input_size
+    x = square / width * window.size[1] / resized[1]
+    y = square / height * window.size[0] / resized[0]
+    return np.array([x, y, x, y], np.float32)
+
+
+def _boxes(logits: Tensor) -> Tensor:
+    """(n, h, w) logits -> (n, 4) boxes of the masks in cells, between which the logits are taken as straight.
+
+    As fine as the full-size mask's box to a fraction of a cell, without drawing it. Zeros for an empty mask.
+    """
+    columns, rows = logits.amax(1), logits.amax(2)
+    (x1, x2), (y1, y2) = _span(columns), _span(rows)
+    present = (columns > MASK_THRESHOLD).any(1)
+    return torch.stack([x1, y1, x2, y2], 1) * present[:, None]
+
+
+def _span(profile: Tensor) -> tuple[Tensor, Tensor]:
+    """Where (n, w) profiles first and last cross the threshold."""
+    start = _first_crossing(profile)
+    return start, profile.shape[1] - _first_crossing(profile.flip(1))
+
+
+def _first_crossing(profile: Tensor) -> Tensor:
+    first = (profile > MASK_THRESHOLD).to(torch.uint8).argmax(1, keepdim=True)
+    here = profile.gather(1, first) - MASK_THRESHOLD
+    before = profile.gather(1, (first - 1).clamp(min=0)) - MASK_THRESHOLD
+    # Between the centres of two cells; a mask that begins in the first cell begins at the border.
+    back = here / (here - before).clamp(min=1e-6)
+    return torch.where(first > 0, first + 0.5 - back, torch.zeros_like(here))[:, 0].clamp(min=0)
