@@ -35,7 +35,7 @@ class GridMasks:
         window: where the clicks are.
         points: (N, 2) float32, ``x, y`` pixels of the window.
         per_batch: clicks decoded at a time.
-        boxes: (n, 4) float32, ``x1, y1, x2, y2`` pixels of the window, to a fraction of a low-resolution cell;
+        boxes: (n, 4) float32, ``x1, y1, x2, y2`` pixels of the window, to a fraction of a cell of the logits;
             zeros for an empty mask.
         predicted_iou: (n,) float32.
         stability: (n,) float32 in [0, 1], counted in low-resolution cells.

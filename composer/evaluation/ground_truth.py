@@ -7,7 +7,7 @@ the photo's real size: that is where a set that contradicts itself shows.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,31 @@ from sam.training.panoptic import (
 )
 
 Size = tuple[int, int]
-ReadMasks = Callable[[Size], list[RLE]]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One labelled segment.
+
+    Attributes:
+        rle: its mask at the photo's size.
+        area: pixels, as the annotation has it or else of the mask.
+        crowd: several objects in one mask: neither to be found nor wrong to be found.
+        frequency: of its category in LVIS: ``f`` frequent, ``c`` common, ``r`` rare; None where nothing says.
+    """
+
+    rle: RLE
+    area: float
+    crowd: bool = False
+    frequency: str | None = None
+
+    @classmethod
+    def of_masks(cls, rles: Sequence[RLE]) -> list[Segment]:
+        """Segments of masks about which nothing else is known."""
+        return [cls(rle, float(area)) for rle, area in zip(rles, areas(rles), strict=True)]
+
+
+ReadSegments = Callable[[Size], list[Segment]]
 
 
 @dataclass(frozen=True)
@@ -42,13 +66,17 @@ class LabelledImage:
     Attributes:
         path: the photo.
         name: its file name, for reports.
-        read_masks: takes the photo's (H, W) and gives its masks at that size, in the set's order; raises
-            BadAnnotation where they do not fit it.
+        read_segments: takes the photo's (H, W) and gives its segments at that size, crowds among them, in the
+            set's order; raises BadAnnotation where they do not fit it.
     """
 
     path: Path
     name: str
-    read_masks: ReadMasks
+    read_segments: ReadSegments
+
+    def read_masks(self, size: Size) -> list[RLE]:
+        """The masks that are no crowds, at ``size`` (H, W); raises BadAnnotation as ``read_segments``."""
+        return [segment.rle for segment in self.read_segments(size) if not segment.crowd]
 
 
 @dataclass(frozen=True)
@@ -79,7 +107,7 @@ class GroundTruth:
 
 
 def open_panoptic(folder: Path) -> GroundTruth:
-    """A COCO-panoptic folder: ``images/``, ``panoptic/`` and ``panoptic.json``. Crowds are left out.
+    """A COCO-panoptic folder: ``images/``, ``panoptic/`` and ``panoptic.json``.
 
     Raises:
         BadAnnotation: an index that is missing, malformed or empty.
@@ -92,16 +120,18 @@ def open_panoptic(folder: Path) -> GroundTruth:
     )
 
 
-def _panoptic_reader(record: PanopticRecord) -> ReadMasks:
-    def read(size: Size) -> list[RLE]:
+def _panoptic_reader(record: PanopticRecord) -> ReadSegments:
+    def read(size: Size) -> list[Segment]:
         ids = read_panoptic_map(record, size)
-        return [encode_mask(ids == kept) for kept in record.kept]
+        kept = Segment.of_masks([encode_mask(ids == number) for number in record.kept])
+        crowds = Segment.of_masks([encode_mask(ids == number) for number in record.ignored])
+        return kept + [replace(segment, crowd=True) for segment in crowds]
 
     return read
 
 
 def open_coco(images: Path, annotations: Path) -> GroundTruth:
-    """A COCO instance file and the folder of its photos. Crowds and photos without instances are left out.
+    """A COCO or LVIS instance file and the folder of its photos. Photos without instances are left out.
 
     Raises:
         BadAnnotation: a file that is missing, malformed or empty, or an annotation of a photo not listed.
@@ -116,20 +146,58 @@ def open_coco(images: Path, annotations: Path) -> GroundTruth:
             raise BadAnnotation(
                 f"{annotations}: image {image_id} is annotated, but not listed under 'images'"
             )
-        if not annotation.get("iscrowd"):
-            of_photo[image_id].append(annotation)
+        of_photo[image_id].append(annotation)
+    frequencies = _frequencies(annotations, index)
     labelled = []
     for image_id in sorted(of_photo):
-        path = file_inside(annotations, images, photos[image_id].get("file_name"))
-        labelled.append(LabelledImage(path, path.name, _coco_reader(annotations, of_photo[image_id])))
+        if all(annotation.get("iscrowd") for annotation in of_photo[image_id]):
+            continue
+        path = file_inside(annotations, images, _file_name(photos[image_id], images))
+        reader = _coco_reader(annotations, of_photo[image_id], frequencies)
+        labelled.append(LabelledImage(path, path.name, reader))
     return GroundTruth(str(annotations), tuple(labelled))
 
 
-def _coco_reader(path: Path, annotations: Sequence[dict[str, Any]]) -> ReadMasks:
-    def read(size: Size) -> list[RLE]:
-        return [_segmentation(path, annotation, size) for annotation in annotations]
+def _file_name(entry: dict[str, Any], images: Path) -> object:
+    """LVIS names its photos by address alone: ``.../val2017/000000397133.jpg``."""
+    address = entry.get("coco_url")
+    if entry.get("file_name") is not None or not isinstance(address, str):
+        return entry.get("file_name")
+    split, _, name = address.rpartition("/")
+    folder = split.rpartition("/")[2]
+    return f"{folder}/{name}" if (images / folder).is_dir() and folder else name
+
+
+def _frequencies(path: Path, index: Mapping[str, Any]) -> dict[int, str]:
+    """LVIS: how often each category is annotated, by its id; empty for COCO."""
+    if not isinstance(index.get("categories"), list):
+        return {}
+    categories = entries(path, index, "categories")
+    return {whole(path, c, "id"): str(c["frequency"]) for c in categories if "frequency" in c}
+
+
+def _coco_reader(
+    path: Path, annotations: Sequence[dict[str, Any]], frequencies: Mapping[int, str]
+) -> ReadSegments:
+    def read(size: Size) -> list[Segment]:
+        segments = Segment.of_masks([_segmentation(path, annotation, size) for annotation in annotations])
+        return [
+            replace(
+                segment,
+                area=_area(annotation, segment.area),
+                crowd=bool(annotation.get("iscrowd")),
+                frequency=frequencies.get(annotation.get("category_id", -1)),
+            )
+            for segment, annotation in zip(segments, annotations, strict=True)
+        ]
 
     return read
+
+
+def _area(annotation: dict[str, Any], pixels: float) -> float:
+    area = annotation.get("area")
+    given = isinstance(area, int | float) and not isinstance(area, bool) and area >= 0
+    return float(area) if given else pixels  # type: ignore[arg-type]
 
 
 def _segmentation(path: Path, annotation: dict[str, Any], size: Size) -> RLE:
@@ -183,7 +251,7 @@ def open_mask_folder(folder: Path) -> GroundTruth:
             if path.stem in photos:
                 raise BadAnnotation(f"{path}: a second photo named {path.stem!r}, whose masks are they?")
             photos[path.stem] = path
-    found: dict[str, ReadMasks] = {}
+    found: dict[str, ReadSegments] = {}
     for path in _listing(folder / "masks"):
         if not path.is_dir() and path.suffix.lower() != ".png":
             continue
@@ -198,20 +266,20 @@ def open_mask_folder(folder: Path) -> GroundTruth:
     )
 
 
-def _map_reader(path: Path) -> ReadMasks:
-    def read(size: Size) -> list[RLE]:
+def _map_reader(path: Path) -> ReadSegments:
+    def read(size: Size) -> list[Segment]:
         ids = _read_map(path, size)
-        return [encode_mask(ids == value) for value in np.unique(ids) if value]
+        return Segment.of_masks([encode_mask(ids == value) for value in np.unique(ids) if value])
 
     return read
 
 
-def _files_reader(folder: Path) -> ReadMasks:
-    def read(size: Size) -> list[RLE]:
+def _files_reader(folder: Path) -> ReadSegments:
+    def read(size: Size) -> list[Segment]:
         files = [path for path in _listing(folder) if path.suffix.lower() == ".png"]
         if not files:
             raise BadAnnotation(f"{folder}: no mask (*.png) in it")
-        return [encode_mask(_read_map(path, size) != 0) for path in files]
+        return Segment.of_masks([encode_mask(_read_map(path, size) != 0) for path in files])
 
     return read
 

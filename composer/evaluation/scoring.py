@@ -173,9 +173,7 @@ def labelled_scenes(
     on_image: Callable[[str], None] | None,
 ) -> Iterator[tuple[LabelledImage, Scene, list[RLE]]]:
     """Every photo that has masks to evaluate, opened, with those masks, largest first."""
-    for image in truth:  # before any work: half an hour in is late to learn of a missing photo
-        if not image.path.is_file():
-            raise BadAnnotation(f"{image.path}: is annotated in {truth.source}, but there is no such photo")
+    existing_photos(truth)
     for image in truth:
         if on_image:
             on_image(image.name)
@@ -183,6 +181,13 @@ def labelled_scenes(
         masks = choose_masks(image.read_masks(scene.size), which.min_area, which.max_per_image)
         if masks:
             yield image, scene, masks
+
+
+def existing_photos(truth: GroundTruth) -> None:
+    """Raises BadAnnotation for a missing photo: half an hour into an evaluation is late to learn of it."""
+    for image in truth:
+        if not image.path.is_file():
+            raise BadAnnotation(f"{image.path}: is annotated in {truth.source}, but there is no such photo")
 
 
 def _checked(evaluation: Evaluation, truth: GroundTruth, which: MaskFilter) -> Evaluation:

@@ -15,7 +15,7 @@ from adapters.points import Points
 from adapters.results import Instances
 from adapters.rle import bounding_boxes, encode_masks
 from composer import Composer
-from composer.evaluation.ground_truth import GroundTruth, LabelledImage
+from composer.evaluation.ground_truth import GroundTruth, LabelledImage, Segment
 from composer.evaluation.scoring import MaskFilter, evaluate_boxes, evaluate_points
 from sam.errors import BadAnnotation, UsageError
 
@@ -50,7 +50,7 @@ def scene(small_preset: Path, photo: npt.NDArray[np.uint8]) -> Scene:
 def truth_of(counts: Sequence[int]) -> GroundTruth:
     masks = boxes_as_masks((10, 10, 50, 50), (60, 20, 100, 60), (0, 0, 8, 8))
     images = [
-        LabelledImage(Path(__file__), f"{i}.png", lambda size, n=n: encode_masks(masks[:n]))
+        LabelledImage(Path(__file__), f"{i}.png", lambda size, n=n: Segment.of_masks(encode_masks(masks[:n])))
         for i, n in enumerate(counts)
     ]
     return GroundTruth("made", tuple(images))

@@ -14,7 +14,7 @@ from adapters.results import Instances
 from adapters.rle import bounding_boxes, encode_masks
 from composer import Composer
 from composer.evaluation import thresholds
-from composer.evaluation.ground_truth import GroundTruth, LabelledImage
+from composer.evaluation.ground_truth import GroundTruth, LabelledImage, Segment
 from composer.evaluation.scoring import MaskFilter
 from composer.evaluation.thresholds import Operating, ThresholdEvaluation, evaluate_thresholds
 from sam.errors import BadAnnotation
@@ -30,7 +30,7 @@ def box_masks(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (90, 14
 
 
 def truth_of(masks: Masks, photos: int = 1) -> GroundTruth:
-    image = LabelledImage(Path(__file__), "x.png", lambda size: encode_masks(masks))
+    image = LabelledImage(Path(__file__), "x.png", lambda size: Segment.of_masks(encode_masks(masks)))
     return GroundTruth("made", (image,) * photos)
 
 

@@ -91,7 +91,7 @@ class BoundaryEvaluation:
         return best_f(self.thresholds, image.counts)
 
     def to_json(self) -> dict[str, Any]:
-        """``{"ods", "ods_threshold", "ois", "ap", "r50", "images", …}`` with a row per photo and the curve."""
+        """``{"ods", "ods_threshold", "ois", "ap", "r50", "images", …}``, the curve and a row per photo."""
         ods, ois, total = self.ods, self.ois, self.total
         return {
             "ods": round(ods.f, 6),
