@@ -97,19 +97,31 @@ def read_json(path: Path) -> Mapping[str, Any]:
     Raises:
         BadAnnotation: missing, unreadable, no JSON, or no object.
     """
+    value = _read_json(path)
+    if not isinstance(value, dict):
+        raise BadAnnotation(f"{path}: expected a JSON object, not a {type(value).__name__}")
+    return value
+
+
+def read_json_list(path: Path) -> list[dict[str, Any]]:
+    """A JSON list of objects; errors as :func:`read_json`."""
+    values = _read_json(path)
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise BadAnnotation(f"{path}: expected a JSON list of objects")
+    return values
+
+
+def _read_json(path: Path) -> Any:
     try:
         if path.stat().st_size > MAX_INDEX_BYTES:
             raise BadAnnotation(f"{path}: over 1 GiB, too large for an annotation file")
-        value = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise BadAnnotation(f"{path}: no such annotation file") from error
     except OSError as error:
         raise BadAnnotation(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise BadAnnotation(f"{path}: not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise BadAnnotation(f"{path}: expected a JSON object, not a {type(value).__name__}")
-    return value
 
 
 def entries(path: Path, index: Mapping[str, Any], key: str) -> list[dict[str, Any]]:

@@ -83,8 +83,12 @@ class BoundaryEvaluation:
     @property
     def r50(self) -> float:
         """Recall at a precision of one half; at the lowest precision, where that is higher."""
-        precision, first = np.unique(self.total.precision, return_index=True)
-        return float(np.interp(0.5, precision, self.total.recall[first]))
+        total = self.total
+        some = total.predicted > 0  # nothing predicted says nothing of precision
+        if not some.any():
+            return 0.0
+        precision, first = np.unique(total.precision[some], return_index=True)
+        return float(np.interp(0.5, precision, total.recall[some][first]))
 
     def best_of(self, image: ImageBoundaries) -> Best:
         """The best threshold for one photo, interpolated as the benchmark's own table has it."""

@@ -1,0 +1,1 @@
+"""The subcommands of ``sam-composer eval``, by what they measure."""

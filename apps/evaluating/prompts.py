@@ -1,0 +1,185 @@
+"""``eval points``, ``eval boxes``, ``eval thresholds``: prompts simulated on labelled segments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from apps.console import counting
+from apps.evaluating.options import (
+    Checkpoint,
+    Coco,
+    Device,
+    Json,
+    LimitImages,
+    Masks,
+    MaxMasks,
+    MinArea,
+    Panoptic,
+    Plot,
+    Precision,
+    PresetName,
+    about_filter,
+    about_model,
+    about_run,
+    check_outputs,
+    ground_truth,
+    load_composer,
+    title_of,
+)
+
+if TYPE_CHECKING:
+    from composer.composer import Composer
+    from composer.evaluation.ground_truth import GroundTruth
+    from composer.evaluation.scoring import Evaluation, MaskFilter
+
+POINTS_HELP = """Mean IoU after 1, 2, 3, 5 and 9 simulated clicks (the paper's appendix D.1).
+
+The first click is the point of a segment farthest from its boundary, each next one that of the larger
+error. The table shows the mask that the model ranks first, which is what a user gets, and the oracle: a user
+who picks the best of the three masks of the first click and goes on correcting that one.
+"""
+BOXES_HELP = """Mean IoU of the answer to each segment's own box, beside that of the box itself, filled."""
+THRESHOLDS_HELP = """Precision and recall of `everything` over its two thresholds, to choose a preset's own.
+
+Every photo is segmented with no threshold; each pair is then applied. A mask counts as right where it
+overlaps a labelled segment at IoU 0.5 or more. Labels are rarely complete, so real precision is higher.
+"""
+
+
+def points(
+    panoptic: Panoptic = None,
+    coco: Coco = None,
+    masks: Masks = None,
+    clicks: Annotated[
+        str, typer.Option("--clicks", metavar="N,N,...", help="Report after these numbers of clicks.")
+    ] = "1,2,3,5,9",
+    limit_images: LimitImages = None,
+    max_masks_per_image: MaxMasks = None,
+    min_area: MinArea = 0,
+    preset: PresetName = "tiny",
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    json: Json = None,
+    plot: Plot = None,
+) -> None:
+    """Evaluate clicks; the texts of the options say what each is."""
+    from composer.evaluation.scoring import MaskFilter, evaluate_points
+
+    counts = _counts(clicks)
+    truth = ground_truth(panoptic, coco, masks, limit_images)
+    which = MaskFilter(min_area, max_masks_per_image)
+    check_outputs(json, plot)
+    composer = load_composer(preset, checkpoint, device, precision)
+    found = _with_progress(
+        truth, lambda start: evaluate_points(composer.open, truth, counts, which, on_image=start)
+    )
+    _report(found, composer, truth, which, json, plot)
+
+
+def boxes(
+    panoptic: Panoptic = None,
+    coco: Coco = None,
+    masks: Masks = None,
+    limit_images: LimitImages = None,
+    max_masks_per_image: MaxMasks = None,
+    min_area: MinArea = 0,
+    preset: PresetName = "tiny",
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    json: Json = None,
+    plot: Plot = None,
+) -> None:
+    """Evaluate boxes; the texts of the options say what each is."""
+    from composer.evaluation.scoring import MaskFilter, evaluate_boxes
+
+    truth = ground_truth(panoptic, coco, masks, limit_images)
+    which = MaskFilter(min_area, max_masks_per_image)
+    check_outputs(json, plot)
+    composer = load_composer(preset, checkpoint, device, precision)
+    found = _with_progress(truth, lambda start: evaluate_boxes(composer.open, truth, which, on_image=start))
+    _report(found, composer, truth, which, json, plot)
+
+
+def thresholds(
+    panoptic: Panoptic = None,
+    coco: Coco = None,
+    masks: Masks = None,
+    points_per_side: Annotated[
+        int, typer.Option("--points-per-side", min=1, max=256, metavar="N", help="Clicks a side of the grid.")
+    ] = 32,
+    limit_images: LimitImages = None,
+    max_masks_per_image: MaxMasks = None,
+    min_area: MinArea = 0,
+    preset: PresetName = "tiny",
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    json: Json = None,
+    plot: Plot = None,
+) -> None:
+    """Evaluate pairs of thresholds; the texts of the options say what each is."""
+    from rich.console import Console
+
+    from composer.evaluation.report import save_json, save_plot, threshold_table
+    from composer.evaluation.scoring import MaskFilter
+    from composer.evaluation.thresholds import evaluate_thresholds
+
+    truth = ground_truth(panoptic, coco, masks, limit_images)
+    which = MaskFilter(min_area, max_masks_per_image)
+    check_outputs(json, plot)
+    composer = load_composer(preset, checkpoint, device, precision)
+    with counting(len(truth), "photos") as (start, _):
+        found = evaluate_thresholds(composer.open, truth, which, points_per_side, on_image=start)
+    title = title_of("everything", composer, truth)
+    Console().print(threshold_table(found, title))
+    if json is not None:
+        about = {**_about(composer, truth, which), "points_per_side": points_per_side}
+        save_json(json, found, about)
+    if plot is not None:
+        save_plot(plot, found, title)
+
+
+def _counts(text: str) -> list[int]:
+    from sam.errors import UsageError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(
+            f"--clicks {text!r}: expected whole numbers such as 1,3,9", field="clicks"
+        ) from error
+
+
+def _with_progress(truth: GroundTruth, evaluate: Callable[[Callable[[str], None]], Evaluation]) -> Evaluation:
+    with counting(len(truth), "photos") as (start, _):
+        return evaluate(start)
+
+
+def _report(
+    found: Evaluation,
+    composer: Composer,
+    truth: GroundTruth,
+    which: MaskFilter,
+    json: Path | None,
+    plot: Path | None,
+) -> None:
+    from rich.console import Console
+
+    from composer.evaluation.report import save_json, save_plot, table
+
+    title = title_of(found.prompt, composer, truth)
+    Console().print(table(found, title))
+    if json is not None:
+        save_json(json, found, _about(composer, truth, which))
+    if plot is not None:
+        save_plot(plot, found, title)
+
+
+def _about(composer: Composer, truth: GroundTruth, which: MaskFilter) -> dict[str, Any]:
+    return about_model(composer) | about_filter(which) | about_run(truth.source)

@@ -1,0 +1,235 @@
+"""`eval edges`, `eval proposals` and `eval instances` as they are called."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from adapters.rle import encode_mask, to_json
+
+
+@pytest.fixture
+def evaluate(cli, small_preset: Path):
+    def call(what: str, *arguments: object):
+        return cli("eval", what, *arguments)
+
+    return call
+
+
+@pytest.fixture
+def model(small_preset: Path) -> tuple[object, ...]:
+    return ("--preset", small_preset, "--device", "cpu")
+
+
+@pytest.fixture
+def drawn(photos: Path) -> Path:
+    """The three photos with what one annotator drew, and the same as maps of three kinds."""
+    root = photos.parent
+    photos.rename(root / "images")
+    for name in ("groundTruth", "maps"):
+        (root / name).mkdir()
+    for number, path in enumerate(sorted((root / "images").iterdir())):
+        boundary = np.zeros((45, 60), np.uint8)
+        boundary[20 + number, 5:55] = 1
+        cell = np.empty((1, 1), object)
+        cell[0, 0] = {"Boundaries": boundary, "Segmentation": np.ones((45, 60), np.uint16)}
+        savemat(root / f"groundTruth/{path.stem}.mat", {"groundTruth": cell})
+        values = boundary * 0.8
+        if number == 0:
+            np.save(root / f"maps/{path.stem}.npy", values)
+        else:
+            depth, kind = ((255, np.uint8), (65535, np.uint16))[number - 1]
+            Image.fromarray((values * depth).astype(kind)).save(root / f"maps/{path.stem}.png")
+    return root
+
+
+class TestEdges:
+    def test_maps_of_another_program(self, evaluate, drawn: Path, tmp_path: Path) -> None:
+        ended = evaluate(
+            "edges", "--bsds", drawn, "--predictions", drawn / "maps", "--workers", 0, "--thresholds", 9,
+            "--json", tmp_path / "e.json", "--plot", tmp_path / "e.png",
+        )  # fmt: skip
+        assert ended.code == 0 and "1.000" in ended.out and "3 photos, 9 thresholds" in ended.out
+        report = json.loads((tmp_path / "e.json").read_text())
+        assert (report["ods"], report["ois"], report["r50"], report["images"]) == (1, 1, 1, 3)
+        assert report["predictions"] == str(drawn / "maps") and report["command"].startswith("sam-composer")
+        assert (tmp_path / "e.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_the_models_own_are_kept_and_evaluate_to_the_same(
+        self, evaluate, model, drawn: Path, tmp_path: Path
+    ) -> None:
+        options = ("--bsds", drawn, "--thresholds", 5, "--workers", 0)
+        ended = evaluate(
+            "edges", *options, *model, "--points-per-side", 3, "--source", "both", "--limit-images", 2,
+            "--save-maps", tmp_path / "kept", "--json", tmp_path / "a.json",
+        )  # fmt: skip
+        assert ended.code == 0, ended.err
+        first = json.loads((tmp_path / "a.json").read_text())
+        assert first["request"] == {
+            "kind": "edges", "points_per_side": 3, "points_per_batch": 64, "box_nms_thresh": 0.7,
+            "crop_n_layers": 0, "crop_overlap_ratio": 512 / 1500, "crop_n_points_downscale_factor": 1,
+            "source": "both", "thin": True,
+        }  # fmt: skip
+        assert len(list((tmp_path / "kept").iterdir())) == 2 and len(first["weights_sha256"]) == 64
+        again = ("--predictions", tmp_path / "kept", "--limit-images", 2, "--json", tmp_path / "b.json")
+        assert evaluate("edges", *options, *again).code == 0
+        second = json.loads((tmp_path / "b.json").read_text())
+        for figure in ("ods", "ois", "ap", "r50"):
+            assert second[figure] == pytest.approx(first[figure], abs=2e-3)
+
+    @pytest.mark.parametrize(
+        ("options", "code", "reason"),
+        [
+            (("--bsds", "{root}/nowhere"), 2, "no such folder"),
+            (("--bsds", "{root}/maps"), 3, "expected data/images/test/"),
+            (("--bsds", "{root}", "--predictions", "{root}/nowhere"), 2, "no such folder"),
+            (("--bsds", "{root}", "--predictions", "{root}/groundTruth"), 3, "a.mat: expected a variable"),
+            (("--bsds", "{root}", "--predictions", "{root}/images"), 3, "no map a.png, a.npy or a.mat"),
+            (
+                ("--bsds", "{root}", "--predictions", "{root}/maps", "--source", "head"),
+                2,
+                "leave --save-maps",
+            ),
+        ],
+    )
+    def test_wrong_calls(
+        self, evaluate, drawn: Path, options: tuple[str, ...], code: int, reason: str
+    ) -> None:
+        ended = evaluate("edges", *(option.format(root=drawn) for option in options), "--workers", 0)
+        assert ended.code == code and ended.out == "", ended.err
+        assert ended.error.startswith("error: ") and reason in ended.error
+
+
+@pytest.fixture
+def coco(photos: Path) -> Path:
+    """The photos with two instances each, as a COCO file."""
+    images, annotations = [], []
+    for number, path in enumerate(sorted(photos.iterdir())):
+        images.append({"id": number, "file_name": path.name, "height": 45, "width": 60})
+        for i, (y, x) in enumerate(((5, 5), (20, 30))):
+            mask = np.zeros((45, 60), bool)
+            mask[y : y + 15, x : x + 20] = True
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": 1 + i,
+                    "segmentation": to_json(encode_mask(mask)),
+                    "area": 300,
+                    "bbox": [x, y, 20, 15],
+                    "iscrowd": 0,
+                }
+            )
+    categories = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
+    path = photos.parent / "instances.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
+
+
+def test_proposals(evaluate, model, photos: Path, coco: Path, tmp_path: Path) -> None:
+    ended = evaluate(
+        "proposals", "--coco", photos, coco, *model, "--points-per-side", 4, "--limit", 50,
+        "--json", tmp_path / "p.json", "--plot", tmp_path / "p.png",
+    )  # fmt: skip
+    assert ended.code == 0 and "6 objects in 3 photos" in ended.out
+    report = json.loads((tmp_path / "p.json").read_text())
+    assert 0 <= report["ar@10"] <= report["ar@100"] <= report["ar@1000"] <= 1
+    assert report["objects"] == 6 and report["request"]["limit"] == 50
+    assert report["ar@1000_large"] is None and report["ar@1000_small"] is not None
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+class TestInstances:
+    @staticmethod
+    def results(coco: Path, **changes: object) -> list[dict[str, object]]:
+        truth = json.loads(coco.read_text())["annotations"]
+        keys = ("image_id", "category_id", "segmentation", "bbox")
+        return [{**{k: one[k] for k in keys}, "score": 0.9, **changes} for one in truth]
+
+    def saved(self, coco: Path, results: object) -> Path:
+        path = coco.with_name("results.json")
+        path.write_text(json.dumps(results))
+        return path
+
+    def test_results_that_are_right(self, evaluate, photos: Path, coco: Path, tmp_path: Path) -> None:
+        path = self.saved(coco, self.results(coco))
+        ended = evaluate(
+            "instances", "--coco", photos, coco, "--results", path, "--json", tmp_path / "i.json"
+        )
+        assert ended.code == 0 and "100.0%" in ended.out, ended.err
+        report = json.loads((tmp_path / "i.json").read_text())
+        assert report["ap"] == report["ap50"] == report["masks"]["ap"] == report["boxes"]["ap"] == 1
+        assert (report["results"], report["images"]) == (6, 3)
+
+    def test_half_of_them_and_of_the_photos(self, evaluate, photos: Path, coco: Path, tmp_path: Path) -> None:
+        only_masks = [{k: v for k, v in r.items() if k != "bbox"} for r in self.results(coco)]
+        found = [r for r in only_masks if r["category_id"] == 1]
+        ended = evaluate(
+            "instances", "--coco", photos, coco, "--results", self.saved(coco, found), "--limit-images", 2,
+            "--json", tmp_path / "i.json",
+        )  # fmt: skip
+        assert ended.code == 0
+        report = json.loads((tmp_path / "i.json").read_text())
+        assert report["ap"] == pytest.approx(0.5) and (report["results"], report["images"]) == (2, 2)
+        assert report["boxes"]["ap"] == pytest.approx(0.5)  # the masks' own
+
+    def test_boxes_become_masks(self, evaluate, model, photos: Path, coco: Path, tmp_path: Path) -> None:
+        boxes = [{k: v for k, v in r.items() if k != "segmentation"} for r in self.results(coco)]
+        boxes += [
+            boxes[0] | {"bbox": [200, 200, 10, 10]},
+            boxes[0] | {"bbox": [-5, -5, 30, 30], "score": 0.1},
+        ]
+        ended = evaluate(
+            "instances", "--coco", photos, coco, "--boxes", self.saved(coco, boxes), *model,
+            "--json", tmp_path / "i.json",
+        )  # fmt: skip
+        assert ended.code == 0, ended.err
+        report = json.loads((tmp_path / "i.json").read_text())
+        assert report["results"] == 7 and report["refine"] == 1  # one lies outside of its photo
+        assert report["boxes"]["ap"] == 1 and 0 <= report["masks"]["ap"] <= 1
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            ({"image_id": 77}, "result 0: image 77 is not in"),
+            ({"category_id": 9}, "category 9 is not in"),
+            ({"score": "high"}, "'score' must be a number"),
+            ({"bbox": [1, 2]}, "'bbox' must be"),
+            ({"segmentation": None, "bbox": None}, "has no 'segmentation' or 'bbox'"),
+            (
+                {"segmentation": to_json(encode_mask(np.ones((4, 5), bool)))},
+                "a mask of 5 x 4 pixels, but its photo has 60 x 45",
+            ),
+        ],
+    )
+    def test_results_that_do_not_fit(
+        self, evaluate, photos: Path, coco: Path, change: dict[str, object], reason: str
+    ) -> None:
+        path = self.saved(coco, self.results(coco, **change))
+        ended = evaluate("instances", "--coco", photos, coco, "--results", path)
+        assert (ended.code, ended.out) == (3, "") and reason in ended.error
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [("{}", "expected a JSON list of objects"), ("[", "not JSON"), ("[]", "no result for any of the 3")],
+    )
+    def test_results_that_are_none(
+        self, evaluate, photos: Path, coco: Path, content: str, reason: str
+    ) -> None:
+        path = self.saved(coco, [])
+        path.write_text(content)
+        ended = evaluate("instances", "--coco", photos, coco, "--results", path)
+        assert ended.code == 3 and reason in ended.error
+
+    def test_wrong_calls(self, evaluate, photos: Path, coco: Path) -> None:
+        ended = evaluate("instances", "--coco", photos, coco)
+        assert ended.code == 2 and "give one of --results FILE and --boxes FILE" in ended.error
+        coco.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+        ended = evaluate("instances", "--coco", photos, coco, "--results", coco)
+        assert ended.code == 3 and "no instance in it" in ended.error
+        (photos / "b.jpg").unlink()
