@@ -70,6 +70,33 @@ Plot = Annotated[
 ]
 
 
+Metadata = Annotated[
+    Path | None,
+    typer.Option(
+        "--metadata",
+        metavar="FILE",
+        help="CSV with file_name or annotation_id and further columns.",
+        rich_help_panel=RESULTS,
+    ),
+]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by",
+        metavar="COLUMN",
+        help="Means and intervals for each value of this column.",
+        rich_help_panel=RESULTS,
+    ),
+]
+
+
+class Clicker(str, enum.Enum):
+    """How the simulated person clicks."""
+
+    deepest = "deepest"
+    random = "random"
+
+
 class EdgeSource(str, enum.Enum):
     """Where the model's edges come from."""
 

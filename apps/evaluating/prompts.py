@@ -11,12 +11,15 @@ import typer
 from apps.console import counting
 from apps.evaluating.options import (
     Checkpoint,
+    Clicker,
     Coco,
     Device,
+    GroupBy,
     Json,
     LimitImages,
     Masks,
     MaxMasks,
+    Metadata,
     MinArea,
     Panoptic,
     Plot,
@@ -34,6 +37,7 @@ from apps.evaluating.options import (
 if TYPE_CHECKING:
     from composer.composer import Composer
     from composer.evaluation.ground_truth import GroundTruth
+    from composer.evaluation.groups import Groups
     from composer.evaluation.scoring import Evaluation, MaskFilter
 
 POINTS_HELP = """Mean IoU after 1, 2, 3, 5 and 9 simulated clicks (the paper's appendix D.1).
@@ -57,9 +61,16 @@ def points(
     clicks: Annotated[
         str, typer.Option("--clicks", metavar="N,N,...", help="Report after these numbers of clicks.")
     ] = "1,2,3,5,9",
+    clicker: Annotated[
+        Clicker,
+        typer.Option(help="deepest: farthest from the boundary; random: anywhere on it, or in the error."),
+    ] = Clicker.deepest,
+    seed: Annotated[int, typer.Option(min=0, help="Of random clicks.")] = 0,
     limit_images: LimitImages = None,
     max_masks_per_image: MaxMasks = None,
     min_area: MinArea = 0,
+    metadata: Metadata = None,
+    group_by: GroupBy = None,
     preset: PresetName = "tiny",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -68,17 +79,24 @@ def points(
     plot: Plot = None,
 ) -> None:
     """Evaluate clicks; the texts of the options say what each is."""
+    from composer.evaluation.clicks import DeepestClicks, RandomClicks
     from composer.evaluation.scoring import MaskFilter, evaluate_points
 
     counts = _counts(clicks)
+    groups = _groups(metadata, group_by)
+    who = RandomClicks(seed) if clicker is Clicker.random else DeepestClicks()
     truth = ground_truth(panoptic, coco, masks, limit_images)
     which = MaskFilter(min_area, max_masks_per_image)
     check_outputs(json, plot)
     composer = load_composer(preset, checkpoint, device, precision)
     found = _with_progress(
-        truth, lambda start: evaluate_points(composer.open, truth, counts, which, on_image=start)
+        truth,
+        lambda start: evaluate_points(composer.open, truth, counts, which, on_image=start, clicker=who),
     )
-    _report(found, composer, truth, which, json, plot)
+    about = _about(composer, truth, which) | {"clicker": clicker.value}
+    if clicker is Clicker.random:
+        about["seed"] = seed
+    _report(found, title_of(found.prompt, composer, truth), about, groups, json, plot)
 
 
 def boxes(
@@ -88,6 +106,8 @@ def boxes(
     limit_images: LimitImages = None,
     max_masks_per_image: MaxMasks = None,
     min_area: MinArea = 0,
+    metadata: Metadata = None,
+    group_by: GroupBy = None,
     preset: PresetName = "tiny",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -98,12 +118,14 @@ def boxes(
     """Evaluate boxes; the texts of the options say what each is."""
     from composer.evaluation.scoring import MaskFilter, evaluate_boxes
 
+    groups = _groups(metadata, group_by)
     truth = ground_truth(panoptic, coco, masks, limit_images)
     which = MaskFilter(min_area, max_masks_per_image)
     check_outputs(json, plot)
     composer = load_composer(preset, checkpoint, device, precision)
     found = _with_progress(truth, lambda start: evaluate_boxes(composer.open, truth, which, on_image=start))
-    _report(found, composer, truth, which, json, plot)
+    title = title_of(found.prompt, composer, truth)
+    _report(found, title, _about(composer, truth, which), groups, json, plot)
 
 
 def thresholds(
@@ -161,22 +183,37 @@ def _with_progress(truth: GroundTruth, evaluate: Callable[[Callable[[str], None]
         return evaluate(start)
 
 
+def _groups(metadata: Path | None, group_by: str | None) -> Groups | None:
+    from composer.evaluation.groups import Groups
+    from sam.errors import UsageError
+
+    if metadata is None or group_by is None:
+        if metadata is not None or group_by is not None:
+            raise UsageError("--group-by COLUMN and --metadata FILE belong together", field="group_by")
+        return None
+    return Groups.read(metadata, group_by)
+
+
 def _report(
     found: Evaluation,
-    composer: Composer,
-    truth: GroundTruth,
-    which: MaskFilter,
+    title: str,
+    about: dict[str, Any],
+    groups: Groups | None,
     json: Path | None,
     plot: Path | None,
 ) -> None:
     from rich.console import Console
 
-    from composer.evaluation.report import save_json, save_plot, table
+    from composer.evaluation.groups import group_scores
+    from composer.evaluation.report import group_table, groups_json, save_json, save_plot, table
 
-    title = title_of(found.prompt, composer, truth)
+    scores = group_scores(found, groups) if groups else []
     Console().print(table(found, title))
+    if groups:
+        Console().print(group_table(scores, f"by {groups.column}"))
+        about |= {"group_by": groups.column, "groups": groups_json(scores)}
     if json is not None:
-        save_json(json, found, _about(composer, truth, which))
+        save_json(json, found, about)
     if plot is not None:
         save_plot(plot, found, title)
 

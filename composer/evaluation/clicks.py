@@ -1,8 +1,10 @@
-"""Where a careful person clicks: the point farthest from the boundary (paper App. D.1)."""
+"""Where a person clicks: farthest from the boundary, as the careful do (paper App. D.1), or anywhere."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import zlib
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -17,6 +19,60 @@ class Click(NamedTuple):
     x: int
     y: int
     label: int
+
+
+class Clicker(Protocol):
+    """How a simulated person clicks."""
+
+    def first(self, truth: Mask) -> Click:
+        """The first click on a segment (H, W). Raises ValueError for an empty one."""
+        ...
+
+    def next(self, predicted: Mask, truth: Mask, count: int) -> Click | None:
+        """The correction of a mask after ``count`` clicks; None where the masks are equal."""
+        ...
+
+
+class DeepestClicks:
+    """The paper's protocol: the point farthest from the boundary of the segment, then of the larger error."""
+
+    def first(self, truth: Mask) -> Click:
+        """See :func:`first_click`."""
+        return first_click(truth)
+
+    def next(self, predicted: Mask, truth: Mask, count: int) -> Click | None:
+        """See :func:`next_click`."""
+        return next_click(predicted, truth)
+
+
+@dataclass(frozen=True)
+class RandomClicks:
+    """A careless person: anywhere on the segment, then anywhere where the mask is wrong.
+
+    Attributes:
+        seed: the same seed and segment give the same clicks, whatever else is evaluated.
+    """
+
+    seed: int = 0
+
+    def first(self, truth: Mask) -> Click:
+        """Uniform in the segment."""
+        click = self._anywhere(truth, truth, 0)
+        if click is None:
+            raise ValueError("an empty mask cannot be clicked on")
+        return click
+
+    def next(self, predicted: Mask, truth: Mask, count: int) -> Click | None:
+        """Uniform in the error, on the object where it is missing and off it where it is too much."""
+        return self._anywhere(predicted != truth, truth, count)
+
+    def _anywhere(self, region: Mask, truth: Mask, count: int) -> Click | None:
+        places = np.flatnonzero(region)
+        if not len(places):
+            return None
+        rng = np.random.default_rng((self.seed, count, zlib.crc32(np.packbits(truth).tobytes())))
+        y, x = divmod(int(rng.choice(places)), truth.shape[1])
+        return Click(x, y, int(truth[y, x]))
 
 
 def deepest_point(region: Mask) -> tuple[int, int, float] | None:

@@ -43,12 +43,14 @@ class Segment:
         area: pixels, as the annotation has it or else of the mask.
         crowd: several objects in one mask: neither to be found nor wrong to be found.
         frequency: of its category in LVIS: ``f`` frequent, ``c`` common, ``r`` rare; None where nothing says.
+        annotation_id: of a COCO file; None elsewhere.
     """
 
     rle: RLE
     area: float
     crowd: bool = False
     frequency: str | None = None
+    annotation_id: int | None = None
 
     @classmethod
     def of_masks(cls, rles: Sequence[RLE]) -> list[Segment]:
@@ -187,6 +189,7 @@ def _coco_reader(
                 area=_area(annotation, segment.area),
                 crowd=bool(annotation.get("iscrowd")),
                 frequency=frequencies.get(annotation.get("category_id", -1)),
+                annotation_id=annotation.get("id"),
             )
             for segment, annotation in zip(segments, annotations, strict=True)
         ]
@@ -300,11 +303,13 @@ def _read_map(path: Path, size: Size) -> npt.NDArray[np.int64]:
     return values if values.ndim == 2 else values @ np.array([1, 256, 65536])
 
 
-def choose_masks(masks: Sequence[RLE], min_area: int = 0, limit: int | None = None) -> list[RLE]:
-    """The masks of at least ``min_area`` (and of at least one) pixel, largest first, at most ``limit``."""
-    sizes = areas(masks)
+def choose_segments(
+    segments: Sequence[Segment], min_area: int = 0, limit: int | None = None
+) -> list[Segment]:
+    """Those of at least ``min_area`` (and of at least one) pixel, largest first, at most ``limit``."""
+    sizes = areas([segment.rle for segment in segments])
     order = np.argsort(-sizes, kind="stable")
-    return [masks[i] for i in order if sizes[i] >= max(1, min_area)][:limit]
+    return [segments[i] for i in order if sizes[i] >= max(1, min_area)][:limit]
 
 
 def _check_folder(folder: Path) -> None:

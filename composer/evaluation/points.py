@@ -24,9 +24,10 @@ from adapters.decoding import KEPT_LOGITS_BUDGET, PROMPTS_PER_DECODE
 from adapters.points import Points, PointsAdapter
 from adapters.results import Instances
 from adapters.rle import RLE, decode_mask
-from composer.evaluation.clicks import Click, first_click, next_click
+from composer.evaluation.clicks import Click, Clicker, DeepestClicks
 
 DEFAULT_CLICKS = (1, 2, 3, 5, 9)
+DEEPEST = DeepestClicks()
 IoUs = npt.NDArray[np.float64]
 AnswerPoints = Callable[[Scene, Points], Instances]
 
@@ -59,6 +60,7 @@ def score_points(
     masks: Sequence[RLE],
     clicks: Sequence[int] = DEFAULT_CLICKS,
     answer: AnswerPoints | None = None,
+    clicker: Clicker = DEEPEST,
 ) -> PointScores:
     """Click on every mask of one image.
 
@@ -67,12 +69,15 @@ def score_points(
         masks: n ground-truth masks at its size, none empty.
         clicks: the counts to report, ascending from 1.
         answer: answers a request; default: the ``points`` adapter.
+        clicker: who clicks; default: the paper's careful person.
     """
     answer = answer or PointsAdapter()
     height, width = scene.embedding.features.shape[-2:]
     logits_bytes = 3 * 16 * height * width * 4
     step = min(PROMPTS_PER_DECODE, max(1, KEPT_LOGITS_BUDGET // logits_bytes))
-    parts = [_score_chunk(scene, masks[i : i + step], clicks, answer) for i in range(0, len(masks), step)]
+    parts = [
+        _score_chunk(scene, masks[i : i + step], clicks, answer, clicker) for i in range(0, len(masks), step)
+    ]
     empty = np.zeros((0, len(clicks)))
     return PointScores(
         np.concatenate([empty, *(part.top for part in parts)]),
@@ -81,24 +86,24 @@ def score_points(
 
 
 def _score_chunk(
-    scene: Scene, masks: Sequence[RLE], clicks: Sequence[int], answer: AnswerPoints
+    scene: Scene, masks: Sequence[RLE], clicks: Sequence[int], answer: AnswerPoints, clicker: Clicker
 ) -> PointScores:
-    top, oracle = _first_round(scene, masks, answer)
+    top, oracle = _first_round(scene, masks, answer, clicker)
     # Where the top-ranked mask is the best one, both go the same way.
     tracks = top + [track for track, other in zip(oracle, top, strict=True) if track is not other]
     scores: dict[int, tuple[list[float], list[float]]] = {}
     for count in range(1, max(clicks) + 1):
         if count > 1:
-            _correct(scene, tracks, answer)
+            _correct(scene, tracks, answer, clicker)
         if count in clicks:
             scores[count] = [track.iou for track in top], [track.iou for track in oracle]
     return PointScores(*(np.array([scores[n][i] for n in clicks]).T for i in (0, 1)))
 
 
 def _first_round(
-    scene: Scene, masks: Sequence[RLE], answer: AnswerPoints
+    scene: Scene, masks: Sequence[RLE], answer: AnswerPoints, clicker: Clicker
 ) -> tuple[list[_Track], list[_Track]]:
-    firsts = [first_click(decode_mask(mask)) for mask in masks]
+    firsts = [clicker.first(decode_mask(mask)) for mask in masks]
     points = np.array([[[click.x, click.y]] for click in firsts], np.float32)
     found = answer(scene, Points(points, masks="all"))
     options = len(found) // len(masks)
@@ -116,11 +121,11 @@ def _first_round(
     return top, oracle
 
 
-def _correct(scene: Scene, tracks: Sequence[_Track], answer: AnswerPoints) -> None:
+def _correct(scene: Scene, tracks: Sequence[_Track], answer: AnswerPoints, clicker: Clicker) -> None:
     """One more click on every track that is not perfect yet, in place."""
     open_tracks = []
     for track in tracks:
-        click = next_click(decode_mask(track.rle), decode_mask(track.truth))
+        click = clicker.next(decode_mask(track.rle), decode_mask(track.truth), len(track.clicks))
         if click is not None:
             track.clicks.append(click)
             open_tracks.append(track)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from composer.evaluation.groups import GroupScores
 from composer.evaluation.scoring import Evaluation
 from composer.evaluation.thresholds import ThresholdEvaluation
 from composer.formats.atomic import write_bytes, write_json
@@ -51,6 +52,39 @@ def threshold_table(evaluation: ThresholdEvaluation, title: str, count: int = 10
     found.caption = f"{evaluation.masks} segments in {evaluation.images} photos"
     found.caption_justify = "left"
     return found
+
+
+def group_table(groups: Sequence[GroupScores], title: str) -> Table:
+    """A row for each group: mean IoU with its 95 % interval, in percent, for each click count."""
+    from rich.text import Text
+
+    found = _titled(title)
+    found.add_column("group")
+    found.add_column("masks", justify="right")
+    found.add_column("photos", justify="right")
+    for count in groups[0].miou:
+        found.add_column(str(count), justify="right")
+    for group in groups:
+        cells = [f"{100 * i.mean:.1f} [{100 * i.low:.1f}, {100 * i.high:.1f}]" for i in group.miou.values()]
+        found.add_row(Text(group.name), str(group.masks), str(group.images), *map(Text, cells))
+    found.caption = "mean IoU in % by number of prompts, with 95 % intervals (bootstrap over photos)"
+    found.caption_justify = "left"
+    return found
+
+
+def groups_json(groups: Sequence[GroupScores]) -> dict[str, Any]:
+    """``{group: {"masks", "images", "miou": {"1": {"mean", "low", "high"}, …}}}``."""
+    return {
+        group.name: {
+            "masks": group.masks,
+            "images": group.images,
+            "miou": {
+                str(count): {"mean": round(i.mean, 6), "low": round(i.low, 6), "high": round(i.high, 6)}
+                for count, i in group.miou.items()
+            },
+        }
+        for group in groups
+    }
 
 
 def _titled(title: str) -> Table:

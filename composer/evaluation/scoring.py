@@ -12,8 +12,9 @@ import numpy as np
 from adapters.base import Scene
 from adapters.rle import RLE, areas
 from composer.evaluation.boxes import AnswerBoxes, score_boxes
-from composer.evaluation.ground_truth import GroundTruth, LabelledImage, choose_masks
-from composer.evaluation.points import DEFAULT_CLICKS, AnswerPoints, IoUs, score_points
+from composer.evaluation.clicks import Clicker
+from composer.evaluation.ground_truth import GroundTruth, LabelledImage, Segment, choose_segments
+from composer.evaluation.points import DEEPEST, DEFAULT_CLICKS, AnswerPoints, IoUs, score_points
 from sam.errors import BadAnnotation, UsageError
 
 OpenScene = Callable[[Path], Scene]
@@ -42,6 +43,7 @@ class ImageScores:
         areas: (n,) pixels of the ground truth.
         top, oracle: (n, number of click counts), see :mod:`composer.evaluation.points` and ``boxes``.
         filled: (n,) of the filled box; None for clicks.
+        annotation_ids: (n,) of a COCO file, else None each; empty: not known.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ImageScores:
     top: IoUs
     oracle: IoUs
     filled: IoUs | None = None
+    annotation_ids: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ def evaluate_points(
     which: MaskFilter = MaskFilter(),
     on_image: Callable[[str], None] | None = None,
     answer: AnswerPoints | None = None,
+    clicker: Clicker = DEEPEST,
 ) -> Evaluation:
     """Mean IoU after simulated clicks (App. D.1).
 
@@ -133,6 +137,7 @@ def evaluate_points(
         which: masks to evaluate.
         on_image: called with a photo's name before it is opened.
         answer: answers a request; default: the ``points`` adapter.
+        clicker: who clicks; default: the paper's careful person.
 
     Raises:
         UsageError: click counts out of range.
@@ -143,9 +148,11 @@ def evaluate_points(
     if not counts or counts[0] < 1 or counts[-1] > MAX_CLICKS:
         raise UsageError(f"click counts must be from 1 to {MAX_CLICKS}, not {list(clicks)}", field="clicks")
     rows = []
-    for image, scene, masks in labelled_scenes(open_scene, truth, which, on_image):
-        scores = score_points(scene, masks, counts, answer)
-        rows.append(ImageScores(image.name, _areas(masks), scores.top, scores.oracle))
+    for image, scene, segments in labelled_scenes(open_scene, truth, which, on_image):
+        masks = [segment.rle for segment in segments]
+        scores = score_points(scene, masks, counts, answer, clicker)
+        ids = tuple(segment.annotation_id for segment in segments)
+        rows.append(ImageScores(image.name, _areas(masks), scores.top, scores.oracle, annotation_ids=ids))
     return _checked(Evaluation("points", counts, tuple(rows)), truth, which)
 
 
@@ -158,11 +165,12 @@ def evaluate_boxes(
 ) -> Evaluation:
     """Mean IoU of the answers to each mask's own box; arguments and errors as :func:`evaluate_points`."""
     rows = []
-    for image, scene, masks in labelled_scenes(open_scene, truth, which, on_image):
+    for image, scene, segments in labelled_scenes(open_scene, truth, which, on_image):
+        masks = [segment.rle for segment in segments]
         scores = score_boxes(scene, masks, answer)
-        rows.append(
-            ImageScores(image.name, _areas(masks), scores.top[:, None], scores.oracle[:, None], scores.filled)
-        )
+        top, oracle = scores.top[:, None], scores.oracle[:, None]
+        ids = tuple(segment.annotation_id for segment in segments)
+        rows.append(ImageScores(image.name, _areas(masks), top, oracle, scores.filled, ids))
     return _checked(Evaluation("boxes", (1,), tuple(rows)), truth, which)
 
 
@@ -171,16 +179,17 @@ def labelled_scenes(
     truth: GroundTruth,
     which: MaskFilter,
     on_image: Callable[[str], None] | None,
-) -> Iterator[tuple[LabelledImage, Scene, list[RLE]]]:
-    """Every photo that has masks to evaluate, opened, with those masks, largest first."""
+) -> Iterator[tuple[LabelledImage, Scene, list[Segment]]]:
+    """Every photo that has segments to evaluate, opened, with those segments, largest first."""
     existing_photos(truth)
     for image in truth:
         if on_image:
             on_image(image.name)
         scene = open_scene(image.path)
-        masks = choose_masks(image.read_masks(scene.size), which.min_area, which.max_per_image)
-        if masks:
-            yield image, scene, masks
+        counted = [segment for segment in image.read_segments(scene.size) if not segment.crowd]
+        chosen = choose_segments(counted, which.min_area, which.max_per_image)
+        if chosen:
+            yield image, scene, chosen
 
 
 def existing_photos(truth: GroundTruth) -> None:

@@ -114,7 +114,8 @@ def evaluate_thresholds(
     request = Everything(points_per_side=points_per_side, **_KEEP_ALL)
     counts = np.zeros((len(pairs), 3), np.int64)  # kept, kept and right, segments found
     images = segments = 0
-    for _, scene, masks in labelled_scenes(open_scene, truth, which, on_image):
+    for _, scene, chosen in labelled_scenes(open_scene, truth, which, on_image):
+        masks = [segment.rle for segment in chosen]
         found = EverythingAdapter()(scene, request)
         matches = _matches(found, masks)
         images += 1

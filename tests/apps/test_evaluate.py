@@ -189,3 +189,21 @@ def test_what_cannot_be_written_shows_before_any_work(
 def test_clicks_that_are_no_numbers(evaluate, labelled: Path, clicks: str) -> None:
     ended = evaluate("points", "--masks", labelled, "--clicks", clicks)
     assert (ended.code, ended.out) == (2, "") and "expected whole numbers" in ended.error
+
+
+def test_groups_and_random_clicks(evaluate, labelled: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in (labelled / "images").iterdir())
+    lines = ["file_name,light", *(f"{name},{light}" for name, light in zip(names, "xyx", strict=True))]
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    ended = evaluate(
+        "points", "--masks", labelled, "--clicks", "1,2", "--clicker", "random", "--seed", 5,
+        "--metadata", tmp_path / "m.csv", "--group-by", "light", "--json", tmp_path / "g.json",
+    )  # fmt: skip
+    assert ended.code == 0 and "by light" in ended.out, ended.err
+    report = json.loads((tmp_path / "g.json").read_text())
+    assert report["groups"]["x"]["masks"] == 6 and report["groups"]["y"]["images"] == 1
+    one = report["groups"]["x"]["miou"]["2"]
+    assert one["low"] <= one["mean"] <= one["high"]
+    assert (report["clicker"], report["seed"], report["group_by"]) == ("random", 5, "light")
+    ended = evaluate("boxes", "--masks", labelled, "--group-by", "light")
+    assert ended.code == 2 and "belong together" in ended.error

@@ -14,7 +14,8 @@ from PIL import Image
 from adapters.rle import decode_masks, encode_mask, encode_masks, to_json
 from composer.evaluation.ground_truth import (
     GroundTruth,
-    choose_masks,
+    Segment,
+    choose_segments,
     open_coco,
     open_mask_folder,
     open_panoptic,
@@ -364,8 +365,13 @@ def test_the_masks_to_evaluate() -> None:
         mask = np.zeros((6, 6), bool)
         mask.flat[i : i + size] = True  # so that the two of 4 differ
         masks.append(encode_mask(mask))
-    assert choose_masks(masks) == [masks[i] for i in (5, 2, 0, 4, 3)]  # equals in their order, empty ones out
-    assert choose_masks(masks, min_area=4) == [masks[i] for i in (5, 2, 0, 4)]
-    assert choose_masks(masks, min_area=5) == [masks[i] for i in (5, 2)]
-    assert choose_masks(masks, limit=3) == [masks[i] for i in (5, 2, 0)]
-    assert choose_masks(masks, min_area=26) == choose_masks([]) == []
+    segments = Segment.of_masks(masks)
+
+    def chosen(**options: int) -> list[int]:
+        return [segments.index(one) for one in choose_segments(segments, **options)]
+
+    assert chosen() == [5, 2, 0, 4, 3]  # equals in their order, empty ones out
+    assert chosen(min_area=4) == [5, 2, 0, 4]
+    assert chosen(min_area=5) == [5, 2]
+    assert chosen(limit=3) == [5, 2, 0]
+    assert chosen(min_area=26) == choose_segments([]) == []

@@ -13,7 +13,8 @@ from pycocotools import mask as coco_mask
 from adapters.rle import decode_masks, encode_mask
 from composer.evaluation.ground_truth import (
     GroundTruth,
-    choose_masks,
+    Segment,
+    choose_segments,
     open_coco,
     open_mask_folder,
     open_panoptic,
@@ -240,7 +241,7 @@ def test_masks_are_chosen_by_area(segments: np.ndarray) -> None:
     order = sorted((int(mask.sum()) for mask in segments), reverse=True)
 
     def areas(*options: object) -> list[int]:
-        return [int(coco_mask.area(rle)) for rle in choose_masks(rles, *options)]
+        return [int(s.area) for s in choose_segments(Segment.of_masks(rles), *options)]
 
     assert areas() == order  # never an empty one
     assert areas(0, 2) == order[:2]

@@ -14,6 +14,7 @@ from adapters.results import Instances
 from adapters.rle import bounding_boxes, decode_mask, encode_masks
 from composer import Composer
 from composer.evaluation import points as protocol
+from composer.evaluation.clicks import next_click
 from composer.evaluation.points import rle_iou, score_points
 
 OBJECT = (10, 10, 30, 30)
@@ -183,7 +184,7 @@ def test_with_a_model_it_is_what_the_adapter_answers(small_preset, photo: npt.ND
     assert scores.oracle[0, 0] == pytest.approx(max(ious)) and max(ious) > 0
 
     best = scene.run(Points([[40, 45]]))
-    click = protocol.next_click(best[0].mask, decode_mask(masks[0]))
+    click = next_click(best[0].mask, decode_mask(masks[0]))
     assert click is not None
     corrected = scene.run(
         Points([[40, 45], [click.x, click.y]], [1, click.label], mask_logits=best.low_res_logits)
