@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from apps.console import flowing
-from apps.evaluating import edges, masks, prompts
+from apps.evaluating import edges, masks, prompts, whole
 
 HELP = "Measure a model, or results of any program, on labelled photos."
 EPILOG = """
@@ -35,6 +35,11 @@ photo.
 
 sam-composer eval edges --bsds BSDS500 --json edges.json --plot edges.png
 """
+ALL_EPILOG = """
+[bold]Example[/bold]
+
+sam-composer eval all --data DATA --limit-images 20 --out report
+"""
 INSTANCES_EPILOG = """
 [bold]Examples[/bold]
 
@@ -57,6 +62,7 @@ def register(app: typer.Typer) -> None:
         ("thresholds", prompts.THRESHOLDS_HELP, EPILOG, prompts.thresholds),
         ("edges", edges.HELP, EDGES_EPILOG, edges.edges),
         ("proposals", masks.PROPOSALS_HELP, EPILOG, masks.proposals),
+        ("all", whole.HELP, ALL_EPILOG, whole.every),
         ("instances", masks.INSTANCES_HELP, INSTANCES_EPILOG, masks.instances),
     ):
         group.command(

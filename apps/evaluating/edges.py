@@ -27,6 +27,7 @@ from apps.evaluating.options import (
 from apps.evaluating.options import EdgeSource as Source
 
 if TYPE_CHECKING:
+    from composer.composer import Composer
     from composer.evaluation.boundaries.evaluate import Predict
     from composer.evaluation.boundaries.truth import DrawnImage, DrawnSet
 
@@ -94,7 +95,7 @@ def edges(
         about: dict[str, Any] = {"predictions": str(predictions)}
     else:
         composer = load_composer(preset, checkpoint, device, precision)
-        predict, request = _of_model(composer, source, points_per_side, save_maps)
+        predict, request = of_model(composer, source, points_per_side, save_maps)
         who = composer.preset.name
         about = about_model(composer) | {"request": request}
         if save_maps is not None:
@@ -116,10 +117,20 @@ def photo_size(image: DrawnImage) -> tuple[int, int]:
     return open_image(image.path).size
 
 
-def _of_model(composer: Any, source: Source | None, per_side: int, save: Path | None) -> tuple[Predict, Any]:
+def of_model(
+    composer: Composer, source: Source | None = None, per_side: int = 16, save: Path | None = None
+) -> tuple[Predict, dict[str, Any]]:
+    """What gives a photo's thinned edges, and the request as JSON values.
+
+    Args:
+        composer: whose edges.
+        source: of the edges; None: the preset's own.
+        per_side: clicks a side of the grid.
+        save: folder for the maps as 16-bit PNG, or None.
+    """
     import numpy as np
 
-    from adapters.edges import Edges
+    from adapters.edges import Edges, EdgesAdapter
     from composer.formats.atomic import write_bytes
     from composer.formats.json_report import edge_png
     from composer.requests import request_record
@@ -128,7 +139,7 @@ def _of_model(composer: Any, source: Source | None, per_side: int, save: Path | 
     request = Edges(points_per_side=per_side, source=chosen, thin=True)
 
     def predict(image: DrawnImage) -> Any:
-        found = composer.open(image.path).run(request)
+        found = EdgesAdapter()(composer.open(image.path), request)
         if save is not None:
             write_bytes(save / f"{image.path.stem}.png", edge_png(found))
         return found.values.astype(np.float64)

@@ -233,3 +233,29 @@ class TestInstances:
         ended = evaluate("instances", "--coco", photos, coco, "--results", coco)
         assert ended.code == 3 and "no instance in it" in ended.error
         (photos / "b.jpg").unlink()
+
+
+def test_all_of_it(evaluate, model, drawn: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "scenes").mkdir(parents=True)
+    (data / "lines/images").mkdir(parents=True)
+    (drawn / "groundTruth").rename(data / "lines/groundTruth")
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[5, 5, 30, 5, 30, 30, 5, 30]]}
+    names = sorted(path.name for path in (drawn / "images").iterdir())
+    (data / "scenes/images").mkdir()
+    for name in names:
+        content = (drawn / "images" / name).read_bytes()
+        (data / "scenes/images" / name).write_bytes(content)
+        (data / "lines/images" / name).write_bytes(content)
+    index = {"images": [{"id": 1, "file_name": names[0]}], "annotations": [annotation], "categories": []}
+    (data / "scenes/instances.json").write_text(json.dumps(index))
+    out = tmp_path / "report"
+    ended = evaluate("all", "--data", data, "--out", out, *model, "--limit-images", 1)
+    assert ended.code == 0, ended.err
+    report = json.loads((out / "report.json").read_text())
+    assert [(s["set"], s["measure"]) for s in report["sets"]] == [
+        ("lines", "edges"), ("scenes", "points"), ("scenes", "boxes"), ("scenes", "proposals")
+    ]  # fmt: skip
+    assert len(report["weights_sha256"]) == 64 and report["command"].startswith("sam-composer")
+    assert {path.suffix for path in out.iterdir()} == {".json", ".md", ".png"}
+    assert all((out / s["plot"]).is_file() for s in report["sets"])
