@@ -60,7 +60,7 @@ class Section:
 def find_sets(folder: Path) -> list[FoundSet]:
     """The sets in ``folder``, itself and its subfolders two levels down.
 
-    A folder with ``panoptic.json`` is a COCO-panoptic set; with ``instances.json`` and ``images/``, a COCO one;
+    A folder with ``panoptic.json`` is a COCO-panoptic set; with ``instances.json`` and ``images/`` a COCO one;
     with ``data/groundTruth/test`` or ``images/`` and ``groundTruth/`` a BSDS set.
 
     Raises:
