@@ -60,8 +60,8 @@ class Section:
 def find_sets(folder: Path) -> list[FoundSet]:
     """The sets in ``folder``, itself and its subfolders two levels down.
 
-    A folder with ``panoptic.json`` is a COCO-panoptic set; with ``instances.json`` and ``images/`` a COCO one;
-    with ``data/groundTruth/test`` or ``images/`` and ``groundTruth/`` a BSDS set.
+    A folder with ``panoptic.json`` is a COCO-panoptic set, with ``instances.json`` beside ``images/`` a COCO
+    set, with ``data/groundTruth/test``, or ``images/`` and ``groundTruth/``, a BSDS set.
 
     Raises:
         UsageError: no such folder.
