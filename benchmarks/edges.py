@@ -1,0 +1,152 @@
+"""Edges on BSDS500 test: `tiny` beside Canny and Sobel, with one evaluator; time and memory on one photo.
+
+    python benchmarks/edges.py [--bsds ROOT] [--limit N] [--json FILE] [--plot FILE]
+
+BSDS500's test split is looked for in ../shared/data, and unpacked to /tmp; without it only time and memory are
+measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+ROOT = Path(__file__).resolve().parents[1]
+Map = npt.NDArray[np.float64]
+PUBLISHED = {
+    "Sobel (as published)": {"ods": 0.539},
+    "Canny (as published)": {"ods": 0.600, "ois": 0.640, "ap": 0.580},
+    "gPb-owt-ucm (as published)": {"ods": 0.726, "ois": 0.757, "ap": 0.696},
+    "SAM ViT-H (as published)": {"ods": 0.768, "ois": 0.786, "ap": 0.794, "r50": 0.928},
+}
+"""From the paper's Table 3."""
+
+
+def canny(path: Path) -> Map:
+    """The highest of 99 thresholds at which a pixel is an edge; the lower threshold is .4 of the upper."""
+    grey = cv2.GaussianBlur(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.float32), (0, 0), 2.0)
+    x, y = (cv2.Sobel(grey, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
+    scale = 4000 / max(float(np.hypot(x, y).max()), 1e-6)  # OpenCV wants 16-bit gradients
+    x, y = (np.rint(v * scale).astype(np.int16) for v in (x, y))
+    found = np.zeros(grey.shape)
+    for threshold in np.linspace(0.01, 0.99, 99):
+        edges = cv2.Canny(x, y, 0.4 * threshold * 4000, threshold * 4000, L2gradient=True)
+        found[edges > 0] = threshold
+    return found
+
+
+def sobel(path: Path) -> Map:
+    """Length of the gradient, 1 at its highest."""
+    grey = cv2.GaussianBlur(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.float64), (0, 0), 1.0)
+    length = np.hypot(*(cv2.Sobel(grey, cv2.CV_64F, *order) for order in ((1, 0), (0, 1))))
+    return np.asarray(length / max(float(length.max()), 1e-9))
+
+
+def of_model(source: str) -> Callable[[Path], Map]:
+    """Thinned edges of `tiny`."""
+    from composer import Composer, Edges
+
+    composer = Composer.load("tiny")
+    request = Edges(source=source, thin=True)  # type: ignore[arg-type]
+    return lambda path: composer.open(path).run(request).values.astype(np.float64)  # type: ignore[union-attr]
+
+
+def main() -> None:
+    """Measure, print a table, write JSON and the curves."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bsds", type=Path)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks/results/edges.json")
+    parser.add_argument("--plot", type=Path, default=ROOT / "benchmarks/results/edges.png")
+    parser.add_argument("--cost-only", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cost_only:
+        print(json.dumps(cost()))
+        return
+    report: dict[str, Any] = {"cost": own_process("--cost-only")}
+    print(json.dumps(report["cost"]))
+    root = options.bsds or shared_bsds()
+    if root is None:
+        print("no BSDS500 here (--bsds ROOT): accuracy is not measured")
+    else:
+        report |= accuracy(root, options.limit, options.plot)
+    options.json.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"written to {options.json}")
+
+
+def accuracy(root: Path, limit: int | None, plot: Path) -> dict[str, Any]:
+    """Every method's figures; the curves go to ``plot``."""
+    from composer.evaluation.boundaries.evaluate import evaluate_boundaries
+    from composer.evaluation.boundaries.report import save_curves
+    from composer.evaluation.boundaries.truth import open_bsds
+
+    truth = open_bsds(root).limited(limit)
+    methods = {"Sobel": sobel, "Canny": canny}
+    methods |= {f"tiny, {source}": of_model(source) for source in ("masks", "head", "both")}
+    rows, curves = {}, {}
+    for name, method in methods.items():
+        started = time.perf_counter()
+        found = evaluate_boundaries(truth, lambda image, run=method: run(image.path))  # type: ignore[misc]
+        report = found.to_json()
+        rows[name] = {k: report[k] for k in ("ods", "ods_threshold", "ois", "ap", "r50")}
+        rows[name]["seconds"] = round(time.perf_counter() - started)
+        curves[f"{name}: {found.ods.f:.3f}"] = found
+        print(f"{name:<28}", rows[name], flush=True)
+    for name, row in PUBLISHED.items():
+        print(f"{name:<28}", row)
+    save_curves(plot, curves, f"BSDS500 test, {len(truth)} photos")
+    return {"images": len(truth), "measured": rows, "published": PUBLISHED}
+
+
+def cost() -> dict[str, float]:
+    """Seconds of edges on a photo of 481 x 321 pixels (encoding included), and this process's peak memory."""
+    from composer import Composer, Edges
+
+    composer = Composer.load("tiny")
+    photo = np.random.default_rng(0).integers(0, 256, (321, 481, 3), dtype=np.uint8)
+    photo = cv2.GaussianBlur(photo, (0, 0), 6)
+    times = []
+    for number in range(6):
+        photo[0, 0] = number  # another photo, for the cache
+        started = time.perf_counter()
+        composer.open(photo).run(Edges())
+        times.append(time.perf_counter() - started)
+    return {
+        "edges_481x321_seconds": round(statistics.median(times[1:]), 3),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def own_process(flag: str) -> Any:
+    """What this script prints when called with ``flag``: memory is that of a fresh process."""
+    done = subprocess.run([sys.executable, __file__, flag], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def shared_bsds() -> Path | None:
+    """BSDS500 beside the project, unpacked once."""
+    archive = ROOT.parent / "shared/data/bsds500-test.tar"
+    if not archive.is_file():
+        return None
+    target = Path("/tmp/sam-composer-bsds500-test")  # noqa: S108 - not secret, made anew where it is missing
+    if not target.is_dir():
+        with tarfile.open(archive) as content:
+            content.extractall(target, filter="data")
+    return target
+
+
+if __name__ == "__main__":
+    main()
