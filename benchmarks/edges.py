@@ -2,8 +2,8 @@
 
     python benchmarks/edges.py [--bsds ROOT] [--limit N] [--json FILE] [--plot FILE]
 
-BSDS500's test split is looked for in ../shared/data, and unpacked to /tmp; without it only time and memory are
-measured.
+BSDS500's test split is looked for in ../shared/data, and unpacked to /tmp; without it only time and memory
+are measured.
 """
 
 from __future__ import annotations

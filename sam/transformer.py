@@ -28,7 +28,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(inner, embed_dim)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q (B, Q, C), k and v (B or 1, K, C) -> (B, Q, C)."""
+        """q (B, Q, C), k and v (B or 1, K, C) -> (B, Q, C); as published, step by step."""
         heads_q, heads_k, heads_v = (
             self._split(self.q_proj(q)),
             self._split(self.k_proj(k)),
@@ -39,6 +39,37 @@ class Attention(nn.Module):
         out = scores.float().softmax(-1).to(heads_v.dtype) @ heads_v
         projected: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))
         return projected
+
+    def from_few(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The same for few queries and thousands of keys and values, with fewer products.
+
+        The projections of keys and values are taken into the queries and out of the weighted mean: a dozen
+        vectors are projected instead of thousands. The keys' bias shifts all scores of a query alike, which
+        the softmax does not see.
+        """
+        if len(k) == 1 < len(q) or not self._few(q.shape[1]):  # projected once for all prompts anyway
+            return self(q, k, v)
+        queries = self._split(self.q_proj(q)) / math.sqrt(self.head_width)
+        absorbed = (queries @ self._by_head(self.k_proj.weight)).flatten(1, 2)
+        weights = (absorbed @ k.transpose(1, 2)).float().softmax(-1).to(v.dtype)
+        means = (weights @ v).unflatten(1, (self.num_heads, -1))
+        out = means @ self._by_head(self.v_proj.weight).transpose(1, 2)
+        out = out + self.v_proj.bias.view(self.num_heads, 1, self.head_width)
+        projected: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))
+        return projected
+
+    @property
+    def head_width(self) -> int:
+        """Channels of a head."""
+        return self.q_proj.out_features // self.num_heads
+
+    def _few(self, count: int) -> bool:
+        """Whether ``count`` vectors in all heads are fewer products than projecting the many."""
+        return self.num_heads * count < self.q_proj.out_features
+
+    def _by_head(self, weight: Tensor) -> Tensor:
+        """(heads * width, C) -> (heads, width, C)."""
+        return weight.unflatten(0, (self.num_heads, -1))
 
     def _split(self, x: Tensor) -> Tensor:
         heads: Tensor = x.unflatten(-1, (self.num_heads, -1))
@@ -88,7 +119,9 @@ class TwoWayAttentionBlock(nn.Module):
             tokens = tokens + self.self_attn(placed, placed, tokens)
         tokens = self.norm1(tokens)
         placed_image = image + image_pe
-        tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + token_pe, placed_image, image))
+        tokens = self.norm2(
+            tokens + self.cross_attn_token_to_image.from_few(tokens + token_pe, placed_image, image)
+        )
         tokens = self.norm3(tokens + self.mlp(tokens))
         image = self.norm4(image + self.cross_attn_image_to_token(placed_image, tokens + token_pe, tokens))
         return tokens, image
@@ -113,5 +146,5 @@ class TwoWayTransformer(nn.Module):
         token_pe = tokens
         for layer in self.layers:
             tokens, image = layer(tokens, image, token_pe, image_pe)
-        attended = self.final_attn_token_to_image(tokens + token_pe, image + image_pe, image)
+        attended = self.final_attn_token_to_image.from_few(tokens + token_pe, image + image_pe, image)
         return self.norm_final_attn(tokens + attended), image
