@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import zip_longest
 from typing import Annotated, Any
 
 import typer
@@ -172,7 +173,7 @@ def _debugging() -> Iterator[None]:
 def with_counts(arguments: Sequence[str]) -> list[str]:
     """``--proposals`` without a number gets its default, which typer's options cannot have."""
     filled: list[str] = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         filled.append(argument)
         if argument == "--proposals" and not following.lstrip("-").isdigit():
             filled.append(DEFAULT_PROPOSALS)

@@ -178,7 +178,7 @@ def test_files_that_are_none(segment, photos: Path, tmp_path: Path) -> None:
         (("--point", "5"), 2, "X,Y,LABEL"),
         (("--point", "a,b"), 2, "X,Y,LABEL"),
         (("--box", "5,5,3"), 2, "X1,Y1,X2,Y2"),
-        ((), 2, "--point X,Y, --box X1,Y1,X2,Y2 or --everything"),
+        ((), 2, "--point X,Y, --box X1,Y1,X2,Y2, --everything"),
         (("--points-per-side", "4"), 2, "--points-per-side belongs to --everything"),
         (("--everything", "--points-per-side", "0"), 3, "points_per_side"),
         (("--everything", "--points-per-side", "x"), 2, "--points-per-side"),
@@ -349,3 +349,45 @@ def test_memory_that_does_not_suffice_costs_that_image_only(
     assert ended.code == 4 and "b.jpg: not enough memory" in ended.error
     ended = segment(photos / "b.jpg", *CLICK)
     assert ended.code == 6 and "not enough memory" in ended.error
+
+
+def test_edges_and_proposals(segment, photos: Path, tmp_path: Path) -> None:
+    ended = segment(photos / "a.jpg", "--edges", "--edge-source", "head", "--thin", "--proposals", 7)
+    assert (ended.code, ended.err) == (0, "")
+    out = tmp_path / "out"
+    assert names(out) == {
+        "a.json", "a.edges.png", "a.overlay.png", "a.edges.overlay.png", "sam-composer.json"
+    }  # fmt: skip
+    proposals, edges = report(out / "a.json")["results"]
+    assert proposals["request"]["limit"] == 7 and len(proposals["annotations"]) <= 7
+    assert all(a["score_kind"] == "proposal_score" for a in proposals["annotations"])
+    assert (edges["kind"], edges["file"]) == ("edges", "a.edges.png")
+    assert (edges["request"]["source"], edges["request"]["thin"]) == ("head", True)
+    with Image.open(out / "a.edges.png") as picture:
+        assert picture.mode.startswith("I;16") and picture.size == (60, 45)
+
+
+@pytest.mark.parametrize("options", [("--proposals", "--no-overlay"), ("--no-overlay", "--proposals")])
+def test_proposals_without_a_number_are_a_thousand(
+    segment, photos: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    assert segment(photos / "a.jpg", *options).code == 0
+    (result,) = report(tmp_path / "out/a.json")["results"]
+    assert result["request"]["limit"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--point", "1,1", "--thin"), "--thin belongs to --edges"),
+        (("--point", "1,1", "--edge-source", "head"), "--edge-source belongs to --edges"),
+        (("--edges", "--edge-source", "sobel"), "--edge-source"),
+        (("--proposals", "-3"), "limit must be a whole number from 1"),
+        ((), "--proposals or --edges"),
+    ],
+)
+def test_wrong_options_of_edges_and_proposals(
+    segment, photos: Path, options: tuple[str, ...], reason: str
+) -> None:
+    ended = segment(photos / "a.jpg", *options)
+    assert ended.code in (2, 3) and ended.out == "" and reason in ended.error
