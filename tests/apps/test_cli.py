@@ -41,12 +41,17 @@ def test_help_names_every_command_and_shows_examples(cli) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [*((name,) for name in COMMANDS), ("eval", "points"), ("eval", "boxes"), ("models", "pull")]
+    "path",
+    [
+        *((name,) for name in COMMANDS),
+        *(("eval", name) for name in ("points", "boxes", "edges", "proposals", "instances", "all")),
+        ("models", "pull"),
+    ],
 )
 def test_every_command_teaches(cli, path: tuple[str, ...]) -> None:
     ended = cli(*path, "--help")
     assert ended.code == 0 and "Usage" in ended.out
-    if path != ("eval",):  # which only holds its two
+    if path != ("eval",):  # which only holds others
         assert f"sam-composer {path[0]}" in ended.out.split("Example", 1)[1]
 
 
@@ -55,7 +60,7 @@ def test_version(cli) -> None:
     assert ended.code == 0 and ended.out.startswith("sam-composer 0.")
 
 
-@pytest.mark.parametrize("arguments", [("sgment",), ("--verbose",), ("eval", "edges"), ("doctor", "extra")])
+@pytest.mark.parametrize("arguments", [("sgment",), ("--verbose",), ("eval", "edgs"), ("doctor", "extra")])
 def test_a_wrong_call_is_one_line_that_points_to_the_help(cli, arguments: tuple[str, ...]) -> None:
     ended = cli(*arguments)
     assert ended.code == 2 and ended.out == ""
