@@ -48,7 +48,7 @@ class Attention(nn.Module):
         the softmax does not see.
         """
         if len(k) == 1 < len(q) or not self._few(q.shape[1]):  # projected once for all prompts anyway
-            return self(q, k, v)
+            return self.forward(q, k, v)
         queries = self._split(self.q_proj(q)) / math.sqrt(self.head_width)
         absorbed = (queries @ self._by_head(self.k_proj.weight)).flatten(1, 2)
         weights = (absorbed @ k.transpose(1, 2)).float().softmax(-1).to(v.dtype)
@@ -69,7 +69,8 @@ class Attention(nn.Module):
 
     def _by_head(self, weight: Tensor) -> Tensor:
         """(heads * width, C) -> (heads, width, C)."""
-        return weight.unflatten(0, (self.num_heads, -1))
+        heads: Tensor = weight.unflatten(0, (self.num_heads, -1))
+        return heads
 
     def _split(self, x: Tensor) -> Tensor:
         heads: Tensor = x.unflatten(-1, (self.num_heads, -1))
