@@ -63,6 +63,9 @@ def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
         ({"everything": {"pred_iou": 0.5}}, "pred_iou: unknown key"),
         ({"everything": {"pred_iou_thresh": "high"}}, "expected a number"),
         ({"everything": 3}, "expected a mapping"),
+        ({"edges": 3}, "expected a mapping with `source`"),
+        ({"edges": {"from": "head"}}, "from: unknown key"),
+        ({"edges": {"source": "sobel"}}, "expected one of masks, head, both, not 'sobel'"),
     ],
 )
 def test_a_bad_file_says_where(tmp_path: Path, change: dict[str, object], message: str) -> None:

@@ -23,7 +23,8 @@ def test_the_built_in_adapters() -> None:
 
 def test_an_unknown_kind_lists_the_known() -> None:
     with pytest.raises(
-        UsageError, match=r"'point': did you mean 'points'\? known: boxes, everything, points"
+        UsageError,
+        match=r"'point': did you mean 'points'\? known: boxes, edges, everything, points, proposals",
     ):
         adapter_for("point")
 

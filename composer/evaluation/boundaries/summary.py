@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -155,8 +154,3 @@ def _row(name: str, best: Best) -> dict[str, Any]:
         "precision": round(best.precision, 6),
         "f": round(best.f, 6),
     }
-
-
-def worst(evaluation: BoundaryEvaluation, count: int) -> Sequence[ImageBoundaries]:
-    """The photos with the lowest best F, lowest first."""
-    return sorted(evaluation.images, key=lambda image: evaluation.best_of(image).f)[:count]
