@@ -57,11 +57,14 @@ def prompts_at_once(scene: Scene, most: int) -> int:
     return max(1, min(most, CACHE_BUDGET // features[0].nbytes))
 
 
-def render(scene: Scene, candidates: Candidates, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def render(
+    scene: Scene, candidates: Candidates, index: Tensor, *, inside: tuple[int, int] | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Low-resolution logits of chosen candidates, few enough at a time for :data:`RENDER_BUDGET`.
 
     Args:
         index: (n, 2) int64 rows of (prompt, column).
+        inside: draw the upper left (rows, columns) of the embedding's cells alone.
 
     Yields:
         Rows of ``index`` and their (k, h, w) float32 logits.
@@ -70,7 +73,7 @@ def render(scene: Scene, candidates: Candidates, index: Tensor) -> Iterator[tupl
     # The upscaled features (C/8 at stride 4) of a mask's prompt, beside their activation and two copies.
     mask_bytes = 4 * (channels // 8) * (4 * height) * (4 * width) * 4
     for rows in torch.split(index, max(1, RENDER_BUDGET // mask_bytes)):
-        yield rows, candidates.low_res_logits(rows)
+        yield rows, candidates.low_res_logits(rows, window=inside)
 
 
 def segment(

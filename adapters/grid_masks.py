@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from adapters.base import Scene
 from adapters.decoding import STABILITY_OFFSET, prompts_at_once, render
@@ -39,7 +40,7 @@ class GridMasks:
             zeros for an empty mask.
         predicted_iou: (n,) float32.
         stability: (n,) float32 in [0, 1], counted in low-resolution cells.
-        held: the (n, h, w) float32 logits in batches, or None.
+        held: the float32 logits in batches, (n, rows, columns) without most of the padding, or None.
     """
 
     window: Scene
@@ -71,9 +72,10 @@ class GridMasks:
             for batch in self.held:
                 numbers = wanted[(wanted >= start) & (wanted < start + len(batch))]
                 if len(numbers):
-                    yield numbers, batch[torch.from_numpy(numbers - start).to(batch.device)]
+                    yield numbers, self._whole(batch[torch.from_numpy(numbers - start).to(batch.device)])
                 start += len(batch)
             return
+        seen = _cells_drawn(self.window)
         clicks = np.unique(wanted // NUM_MULTIMASK_OUTPUTS)
         for some in np.split(clicks, range(self.per_batch, len(clicks), self.per_batch)):
             numbers = wanted[np.isin(wanted // NUM_MULTIMASK_OUTPUTS, some)]
@@ -81,7 +83,13 @@ class GridMasks:
             row = np.searchsorted(some, numbers // NUM_MULTIMASK_OUTPUTS)
             index = torch.from_numpy(np.stack([row, numbers % NUM_MULTIMASK_OUTPUTS], 1))
             index = index.to(candidates.iou_predictions.device)
-            yield numbers, torch.cat([logits for _, logits in render(self.window, candidates, index)])
+            drawn = [logits for _, logits in render(self.window, candidates, index, inside=seen)]
+            yield numbers, self._whole(torch.cat(drawn))
+
+    def _whole(self, logits: Tensor) -> Tensor:
+        """Logits of the cells that were drawn, with zeros for the others: (k, h, w) of the whole square."""
+        height, width = (4 * side for side in self.window.embedding.features.shape[-2:])
+        return F.pad(logits, (0, width - logits.shape[2], 0, height - logits.shape[1]))
 
 
 def decode_grid(window: Scene, points: Tensor, points_per_batch: int) -> GridMasks:
@@ -94,12 +102,13 @@ def decode_grid(window: Scene, points: Tensor, points_per_batch: int) -> GridMas
     """
     per_batch = prompts_at_once(window, points_per_batch)
     height, width = (4 * side for side in window.embedding.features.shape[-2:])
-    hold = NUM_MULTIMASK_OUTPUTS * len(points) * height * width * 4 <= HELD_LOGITS_BUDGET
+    seen = _cells_drawn(window)
+    hold = NUM_MULTIMASK_OUTPUTS * len(points) * 16 * seen[0] * seen[1] * 4 <= HELD_LOGITS_BUDGET
     held, boxes, iou, stability = [], [], [], []
     for batch in torch.split(points.float(), per_batch):
         candidates = _decode(window, batch)
         every = torch.ones_like(candidates.iou_predictions, dtype=torch.bool).nonzero()
-        logits = torch.cat([part for _, part in render(window, candidates, every)])
+        logits = torch.cat([part for _, part in render(window, candidates, every, inside=seen)])
         inside = logits[:, : _cells(window, 0, height), : _cells(window, 1, width)]
         boxes.append(_boxes(inside).cpu().numpy() * _pixels_per_cell(window, height, width))
         iou.append(candidates.iou_predictions.flatten().cpu().numpy())
@@ -121,6 +130,13 @@ def decode_grid(window: Scene, points: Tensor, points_per_batch: int) -> GridMas
 def _decode(window: Scene, points: Tensor) -> Candidates:
     labels = torch.ones(len(points), 1, dtype=torch.int64)
     return window.decode(Prompts(points=points[:, None], labels=labels), multimask=True)
+
+
+def _cells_drawn(window: Scene) -> tuple[int, int]:
+    """(rows, columns) of the embedding's cells to draw: those that see the image, and one more, since where
+    logits are enlarged the border reads the cell beyond it."""
+    rows, columns = window.embedding.features.shape[-2:]
+    return min(rows, _cells(window, 0, rows) + 1), min(columns, _cells(window, 1, columns) + 1)
 
 
 def _cells(window: Scene, axis: int, low: int) -> int:

@@ -89,14 +89,16 @@ class Candidates:
         return len(self.iou_predictions)
 
     @torch.inference_mode()
-    def low_res_logits(self, index: Tensor | None = None) -> Tensor:
+    def low_res_logits(self, index: Tensor | None = None, *, window: tuple[int, int] | None = None) -> Tensor:
         """Low-resolution logits of chosen candidates.
 
         Args:
             index: (n, 2) int64 rows of (prompt, column of ``iou_predictions``); None: all N * M, row-major.
+            window: draw the upper left (rows, columns) of the embedding's cells alone: what lies beyond the
+                image is as much work as what lies in it.
 
         Returns:
-            (n, 4h, 4w) float32.
+            (n, 4h, 4w) float32; of a window, its (n, 4 rows, 4 columns).
         """
         device = self.iou_predictions.device
         if index is None:
@@ -104,11 +106,11 @@ class Candidates:
             index = torch.cartesian_prod(torch.arange(n), torch.arange(m)).reshape(-1, 2)
         index = index.to(device)
         if len(index) == 0:
-            h, w = self._attended.image.shape[-2:]
+            h, w = window or self._attended.size
             return torch.zeros(0, 4 * h, 4 * w, device=device)
         with self._context:
             return self._decoder.render(
-                self._attended, self._skips, index[:, 0], index[:, 1] + self._first_token
+                self._attended, self._skips, index[:, 0], index[:, 1] + self._first_token, window
             )
 
 

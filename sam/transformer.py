@@ -58,6 +58,28 @@ class Attention(nn.Module):
         projected: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))
         return projected
 
+    def to_few(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The same for thousands of queries and few keys and values, with fewer products.
+
+        Here the projections of queries and of the result are taken into the keys and values. The scores are
+        laid out keys first, so that the softmax runs over whole rows of queries at a time.
+        """
+        if not self._few(k.shape[1]):
+            return self.forward(q, k, v)
+        heads_k = self._split(self.k_proj(k)) / math.sqrt(self.head_width)
+        absorbed = (heads_k @ self._by_head(self.q_proj.weight)).flatten(1, 2)
+        if len(q) == 1:  # one image for all prompts: one product instead of as many
+            scores = (absorbed.flatten(0, 1) @ q[0].transpose(0, 1)).unflatten(0, absorbed.shape[:2])
+        else:
+            scores = absorbed @ q.transpose(1, 2)
+        biases = heads_k @ self.q_proj.bias.view(self.num_heads, self.head_width, 1)
+        scores = scores.unflatten(1, (self.num_heads, -1)) + biases
+        weights = scores.float().softmax(2).to(v.dtype).flatten(1, 2)
+        out = self.out_proj.weight.transpose(0, 1).unflatten(0, (self.num_heads, -1))
+        values = self._split(self.v_proj(v)) @ out + self.out_proj.bias / self.num_heads  # weights sum to 1
+        result: Tensor = weights.transpose(1, 2) @ values.flatten(1, 2)
+        return result
+
     @property
     def head_width(self) -> int:
         """Channels of a head."""
@@ -124,7 +146,9 @@ class TwoWayAttentionBlock(nn.Module):
             tokens + self.cross_attn_token_to_image.from_few(tokens + token_pe, placed_image, image)
         )
         tokens = self.norm3(tokens + self.mlp(tokens))
-        image = self.norm4(image + self.cross_attn_image_to_token(placed_image, tokens + token_pe, tokens))
+        image = self.norm4(
+            image + self.cross_attn_image_to_token.to_few(placed_image, tokens + token_pe, tokens)
+        )
         return tokens, image
 
 

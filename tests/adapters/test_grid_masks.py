@@ -13,6 +13,7 @@ from adapters.base import Scene
 from adapters.crops import point_grid
 from adapters.decoding import drawer_of
 from adapters.grid_masks import GridMasks, decode_grid
+from sam.prompts import Prompts
 
 MakeScene = Callable[..., Scene]
 
@@ -49,6 +50,18 @@ def test_logits_held_and_decoded_again_are_the_same(
     assert numbers[0] == numbers[1] == [0, 3, 4, 17, 46]
     logits = [torch.cat([part[1] for part in found]) for found in parts]
     torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(30, 90), (90, 30), (64, 64), (1, 128)])
+def test_what_is_left_undrawn_is_padding(make_scene: MakeScene, size: tuple[int, int]) -> None:
+    scene = make_scene(*size)
+    found = grid(scene)
+    labels = torch.ones(len(found.points), 1, dtype=torch.int64)
+    whole = scene.decode(Prompts(points=found.points[:, None], labels=labels)).low_res_logits()
+    every = np.arange(len(found.boxes))
+    drawn = torch.cat([part for _, part in found.logits_of(every)])
+    assert drawn.shape == whole.shape
+    torch.testing.assert_close(scene.upsample(drawn), scene.upsample(whole), rtol=1e-4, atol=1e-4)
 
 
 def test_none_wanted_is_none(make_scene: MakeScene) -> None:

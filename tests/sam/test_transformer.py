@@ -24,6 +24,22 @@ def test_few_queries_of_many_keys(
         torch.testing.assert_close(attention.from_few(q, k, v), attention(q, k, v), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("keys", [1, 7, 12, 40])
+@pytest.mark.parametrize(("prompts", "images"), [(5, 5), (5, 1), (1, 1)])
+@pytest.mark.parametrize(("width", "heads", "rate"), [(256, 8, 2), (128, 4, 2), (32, 2, 1)])
+def test_many_queries_of_few_keys(
+    keys: int, prompts: int, images: int, width: int, heads: int, rate: int
+) -> None:
+    torch.manual_seed(keys)
+    attention = Attention(width, heads, rate)
+    for parameter in attention.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    q = torch.randn(images, 90, width)
+    k, v = torch.randn(2, prompts, keys, width).unbind()
+    with torch.inference_mode():
+        torch.testing.assert_close(attention.to_few(q, k, v), attention(q, k, v), rtol=1e-4, atol=1e-4)
+
+
 def test_gradients_are_those_of_the_plain_one() -> None:
     torch.manual_seed(0)
     attention = Attention(32, 2, 2)
