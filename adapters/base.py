@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from adapters.detections import Companions
 from adapters.results import Result
 from sam.errors import BadPrompt
 from sam.model import Candidates, Embedding, SegmentAnything
@@ -57,14 +58,23 @@ class Scene:
         model: decodes the prompts.
         encode: gives the embedding of an image; the caller decides whether it caches.
         defaults: thresholds of the model's weights.
+        companions: other models that adapters may ask for; None: there are none.
     """
 
-    def __init__(self, image: Pixels, model: SegmentAnything, encode: Encode, defaults: Defaults) -> None:
+    def __init__(
+        self,
+        image: Pixels,
+        model: SegmentAnything,
+        encode: Encode,
+        defaults: Defaults,
+        companions: Companions | None = None,
+    ) -> None:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
             raise ValueError(f"a scene's image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
         self.image = image
         self.model = model
         self.defaults = defaults
+        self.companions = companions
         self._encode = encode
         self._embedding: Embedding | None = None
         self._lock = threading.Lock()
@@ -107,7 +117,7 @@ class Scene:
                 field="box",
             )
         window = np.ascontiguousarray(self.image[y1:y2, x1:x2])
-        return Scene(window, self.model, self._encode, self.defaults)
+        return Scene(window, self.model, self._encode, self.defaults, self.companions)
 
 
 class Adapter(Protocol):

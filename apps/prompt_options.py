@@ -8,11 +8,16 @@ from typing import Any, NoReturn
 from adapters.base import Request
 from adapters.boxes import Boxes
 from adapters.decoding import Masks
+from adapters.detect import Detect
 from adapters.edges import Edges
 from adapters.everything import Everything
 from adapters.points import FOREGROUND, Points
 from adapters.proposals import Proposals
 from sam.errors import UsageError
+
+_DETECT_OPTIONS = {"classes": "--class", "trust": "--trust-detector"} | {
+    name: f"--{name}" for name in ("conf", "iou", "detector", "annotations")
+}
 
 
 def parse_requests(
@@ -24,8 +29,10 @@ def parse_requests(
     proposals: int | None = None,
     edges: bool = False,
     edge_fields: Mapping[str, Any] | None = None,
+    detect: bool = False,
+    detect_fields: Mapping[str, Any] | None = None,
 ) -> list[Request]:
-    """The requests of one call, in the order points, boxes, everything, proposals, edges.
+    """The requests of one call, in the order points, boxes, detect, everything, proposals, edges.
 
     Args:
         points: ``X,Y`` or ``X,Y,LABEL``, all of them clicks on one object.
@@ -35,7 +42,9 @@ def parse_requests(
         grid: fields of :class:`Everything` that were given.
         proposals: how many, if they are asked for.
         edges: whether edges are asked for.
-        edge_fields: fields of :class:`Edges` that were given, by the option that gave each.
+        edge_fields: fields of :class:`Edges` that were given.
+        detect: whether a detector's objects are asked for.
+        detect_fields: fields of :class:`Detect` that were given.
 
     Raises:
         UsageError: nothing asked for, a text that is no point or box, or options of what is not asked for.
@@ -52,6 +61,10 @@ def parse_requests(
     if boxes:
         corners = [_numbers(text, "--box", "X1,Y1,X2,Y2 such as 100,60,400,380", (4,)) for text in boxes]
         requests.append(Boxes(corners, masks=masks))
+    if detect:
+        requests.append(Detect(**(detect_fields or {})))
+    elif detect_fields:
+        _refuse(_DETECT_OPTIONS[next(iter(detect_fields))], "--detect")
     if everything:
         requests.append(Everything(**grid))
     elif grid:
@@ -64,8 +77,8 @@ def parse_requests(
         _refuse({"source": "--edge-source", "thin": "--thin"}[next(iter(edge_fields))], "--edges")
     if not requests:
         raise UsageError(
-            "nothing to segment: say what by --point X,Y, --box X1,Y1,X2,Y2, --everything, --proposals or "
-            "--edges (see `sam-composer segment --help`)",
+            "nothing to segment: say what by --point X,Y, --box X1,Y1,X2,Y2, --detect, --everything, "
+            "--proposals or --edges (see `sam-composer segment --help`)",
             field="requests",
         )
     return requests

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adapters.boxes import Boxes
+    from adapters.detect import Detect
     from adapters.edges import Edges
     from adapters.everything import Everything
     from adapters.points import Points
@@ -43,6 +44,7 @@ _HOMES = {
     "Everything": "adapters.everything",
     "Proposals": "adapters.proposals",
     "Edges": "adapters.edges",
+    "Detect": "adapters.detect",
     "Instances": "adapters.results",
     "EdgeMap": "adapters.results",
     "SamComposerError": "sam.errors",
@@ -61,6 +63,7 @@ __all__ = [
     "Boxes",
     "CheckpointError",
     "Composer",
+    "Detect",
     "EdgeMap",
     "Edges",
     "EnvironmentProblem",

@@ -16,6 +16,7 @@ from adapters.base import Request
 from adapters.base import Scene as AdapterScene
 from adapters.results import Result
 from composer.cache import CacheKey, EmbeddingCache
+from composer.companions import Companions
 from composer.images import Image, Source, digest, open_image
 from composer.limits import DEFAULT_LIMITS, Limits
 from composer.presets import Preset, WeightsFile, load_preset
@@ -42,6 +43,7 @@ class Composer:
 
     Attributes:
         cache: embeddings of images seen lately, bounded in bytes.
+        companions: detectors, loaded when they are asked for.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Composer:
         self.preset = preset
         self.precision = precision
         self.limits = limits
+        self.companions = Companions(preset)
         self.cache: EmbeddingCache[Embedding] = EmbeddingCache(limits.embedding_cache_bytes)
         model.compute_dtype = precision.dtype
         # One encode at a time: two on the same cores or card take as long and need twice the memory.
@@ -179,6 +182,7 @@ class Scene(AdapterScene):
             # A window of the image has a digest of its own; the image's was computed when it was read.
             lambda pixels: composer.encode(pixels, source.sha256 if pixels is source.pixels else None),
             composer.preset.defaults,
+            composer.companions,
         )
         self.source = source
 

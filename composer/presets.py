@@ -46,6 +46,7 @@ class Preset:
         embedded: the weights come with the package.
         defaults: thresholds chosen for these weights.
         folder: where the YAML file is; a local preset's weights are looked for there.
+        detector: its own detector, in the same places as its weights; None: it has none.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Preset:
     embedded: bool
     defaults: Defaults
     folder: Path
+    detector: WeightsFile | None = None
 
 
 def preset_names() -> list[str]:
@@ -109,7 +111,7 @@ def load_model_config(name: str, beside: Path | None = None) -> ModelConfig:
 
 def _read(path: Path) -> Preset:
     values = load_yaml(path)
-    check_keys(values, ("description", "model", "weights", "everything", "edges"), path)
+    check_keys(values, ("description", "model", "weights", "everything", "edges", "detector"), path)
     model = values.get("model")
     if isinstance(model, str):
         config = load_model_config(model, path.parent)
@@ -118,6 +120,7 @@ def _read(path: Path) -> Preset:
     else:
         raise config_error(path, ("model",), "expected the name of a model, or its description")
     weights, embedded = _weights(values.get("weights"), path)
+    detector = values.get("detector")
     return Preset(
         name=path.stem,
         description=str(values.get("description", "")),
@@ -126,21 +129,22 @@ def _read(path: Path) -> Preset:
         embedded=embedded,
         defaults=_defaults(values.get("everything") or {}, values.get("edges") or {}, path),
         folder=path.parent,
+        detector=None if detector is None else _weights(detector, path, "detector")[0],
     )
 
 
-def _weights(values: Any, path: Path) -> tuple[WeightsFile, bool]:
+def _weights(values: Any, path: Path, key: str = "weights") -> tuple[WeightsFile, bool]:
     if not isinstance(values, Mapping) or not isinstance(values.get("file"), str):
-        raise config_error(path, ("weights",), "expected a mapping with at least `file`")
-    check_keys(values, ("file", "url", "bytes", "sha256", "source"), path, "weights")
+        raise config_error(path, (key,), "expected a mapping with at least `file`")
+    check_keys(values, ("file", "url", "bytes", "sha256", "source"), path, key)
     source = values.get("source")
     if source not in (None, EMBEDDED):
-        raise config_error(path, ("weights", "source"), f"expected {EMBEDDED!r} or nothing, not {source!r}")
+        raise config_error(path, (key, "source"), f"expected {EMBEDDED!r} or nothing, not {source!r}")
     size, digest = values.get("bytes"), values.get("sha256")
     if size is not None and (not isinstance(size, int) or size < 1):
-        raise config_error(path, ("weights", "bytes"), f"expected a number of bytes, not {size!r}")
+        raise config_error(path, (key, "bytes"), f"expected a number of bytes, not {size!r}")
     if digest is not None and (not isinstance(digest, str) or len(digest) != 64):
-        raise config_error(path, ("weights", "sha256"), "expected 64 hexadecimal digits, in quotes")
+        raise config_error(path, (key, "sha256"), "expected 64 hexadecimal digits, in quotes")
     return WeightsFile(values["file"], values.get("url"), size, digest), source == EMBEDDED
 
 

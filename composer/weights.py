@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -67,6 +68,25 @@ def locate(preset: Preset) -> Path:
             f"run `sam-composer models pull {preset.name}`; or {by_hand(preset)}"
         )
     raise CheckpointError(message, code="weights_missing", field="preset")
+
+
+def locate_detector(preset: Preset) -> Path:
+    """The preset's own detector, its size and SHA-256 checked as far as they are pinned.
+
+    Raises:
+        UsageError: it has none.
+        CheckpointError: missing, or not the pinned file.
+    """
+    if preset.detector is None:
+        raise UsageError(
+            f"preset {preset.name!r} has no detector of its own; name one (detector=, --detector)",
+            code="detector_missing",
+            field="detector",
+        )
+    alike = replace(preset, weights=preset.detector)
+    path = locate(alike)
+    _check(alike, path, "reinstall sam-composer" if preset.embedded else "replace it")
+    return path
 
 
 def verify(preset: Preset) -> Path:

@@ -1,4 +1,4 @@
-"""``sam-composer segment``: clicks, boxes, everything, proposals, edges; photos and folders of photos."""
+"""``sam-composer segment``: clicks, boxes, a detector, everything, proposals, edges; photos and folders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from apps.console import flowing
 
-HELP = """Segment photos by clicks, by boxes, or everything in them; propose objects; find edges.
+HELP = """Segment photos by clicks, boxes, a detector, or everything in them; propose objects; find edges.
 
 Each photo is encoded once, whatever is asked of it. Results go to --out: NAME.json with masks (COCO RLE),
 boxes, scores and timings, NAME.overlay.png to look at, NAME.edges.png (16 bits) for edges, a folder for each
@@ -31,6 +31,10 @@ Two boxes, an object each, by the published ViT-B:
 
   sam-composer segment photo.jpg --box 100,60,400,380 --box 420,80,700,360 --preset vit_b --out out
 
+Dogs that a detector finds (a .pt file runs code when it is read, hence the flag):
+
+  sam-composer segment photo.jpg --detect --detector yolo11n.pt --trust-detector --class dog --out out
+
 Five hundred object proposals, and edges for a picture:
 
   sam-composer segment photo.jpg --proposals 500 --edges --out out
@@ -42,7 +46,7 @@ Everything, in a folder of photos, for COCO tools too:
 [bold]Exit codes[/bold]: 0 all done, 4 some images failed (one line each on stderr) and the others are done;
 where nothing could be done: 2 wrong call, 3 bad image or prompt, 5 weights, 6 the machine.
 """
-PROMPTS, GRID, EDGES = "What to segment", "With --everything", "With --edges"
+PROMPTS, DETECT, GRID, EDGES = "What to segment", "With --detect", "With --everything", "With --edges"
 MODEL, RESULTS = "Model", "Results"
 
 
@@ -95,6 +99,10 @@ def segment(
             rich_help_panel=PROMPTS,
         ),
     ] = None,
+    detect: Annotated[
+        bool,
+        typer.Option("--detect", help="What a detector finds, with its names.", rich_help_panel=PROMPTS),
+    ] = False,
     everything: Annotated[
         bool, typer.Option("--everything", help="Every object, by a grid of clicks.", rich_help_panel=PROMPTS)
     ] = False,
@@ -116,6 +124,40 @@ def segment(
             help="Of a click or box: the best mask, or all three candidates.", rich_help_panel=PROMPTS
         ),
     ] = Masks.best,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="An ultralytics detector (.pt, .onnx, or a published name), one of ours (.safetensors), or "
+            "a COCO results file (.json) of any other. (default: the preset's)",
+            rich_help_panel=DETECT,
+        ),
+    ] = None,
+    trust_detector: Annotated[
+        bool,
+        typer.Option(
+            "--trust-detector",
+            help="Read a .pt file, which runs code that it holds; only if you know where it comes from.",
+            rich_help_panel=DETECT,
+        ),
+    ] = False,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class", metavar="NAME", help="A class to look for. (default: all)", rich_help_panel=DETECT
+        ),
+    ] = None,
+    conf: Annotated[
+        float | None, typer.Option(help="Least score, 0 to 1. (default: 0.25)", rich_help_panel=DETECT)
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With a results file: the COCO file that names its photos and classes.",
+            rich_help_panel=DETECT,
+        ),
+    ] = None,
     points_per_side: Annotated[
         int | None,
         typer.Option(
@@ -201,6 +243,13 @@ def segment(
     }
     given = {name: value for name, value in knobs.items() if value is not None}
     edge_fields = {"source": edge_source.value} if edge_source else {}
+    detect_fields = {
+        "classes": classes or None,
+        "conf": conf,
+        "detector": detector,
+        "trust": trust_detector or None,
+        "annotations": None if annotations is None else str(annotations),
+    }
     from apps.prompt_options import parse_requests
     from apps.segment_job import SegmentJob
 
@@ -216,6 +265,8 @@ def segment(
             proposals,
             edges,
             edge_fields | ({"thin": True} if thin else {}),
+            detect,
+            {name: value for name, value in detect_fields.items() if value is not None},
         ),
         preset=preset,
         checkpoint=checkpoint,

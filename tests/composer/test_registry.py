@@ -24,7 +24,7 @@ def test_the_built_in_adapters() -> None:
 def test_an_unknown_kind_lists_the_known() -> None:
     with pytest.raises(
         UsageError,
-        match=r"'point': did you mean 'points'\? known: boxes, edges, everything, points, proposals",
+        match=r"'point': did you mean 'points'\? known: boxes, detect, edges, everything",
     ):
         adapter_for("point")
 

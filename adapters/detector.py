@@ -1,0 +1,206 @@
+"""Detectors of ultralytics: the only module that imports that package (docs/decisions/0006).
+
+It is imported when a detector is first used: it is AGPL-3.0, takes a second, and writes a settings file. Its
+telemetry and its habit of installing packages are switched off first.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from adapters.base import Scene
+from adapters.detections import Detections
+from sam.checkpoints import load_weights, read_weights, save_weights
+from sam.errors import CheckpointError, EnvironmentProblem, UsageError
+
+OWN_SUFFIX = ".safetensors"
+UNTRUSTED = (".pt", ".pth", ".torchscript", ".engine")
+"""Files of these kinds can run code of their author's when they are read."""
+TASKS = ("detect", "segment", "pose")
+"""Kinds of ultralytics models whose answers have upright boxes."""
+NAMES_LISTED = 80
+PUBLISHED_ARCHITECTURE = re.compile(r"[a-z0-9-]+\.yaml")
+
+
+class UltralyticsDetector:
+    """A detector, its vocabulary and the side of the square that it looks at.
+
+    Attributes:
+        names: the classes that it knows, in the order of their numbers.
+        open_vocabulary: it takes any phrase as a class.
+    """
+
+    def __init__(self, model: Any, where: str, image_size: int | None = None) -> None:
+        self._model = model
+        self._where = where
+        self._image_size = image_size
+        # Its predictor keeps the image it is at in itself.
+        self._lock = threading.Lock()
+        self.open_vocabulary = hasattr(model, "set_classes")
+        self.names = tuple(dict(model.names).values())
+
+    @classmethod
+    def load(cls, path: Path, *, trust: bool) -> UltralyticsDetector:
+        """Read a detector's file.
+
+        Args:
+            path: a file of our own (``.safetensors``), or one of ultralytics. A file that is not there is
+                downloaded to this path if its name is that of a published one.
+            trust: needed for files that may run code.
+
+        Raises:
+            UsageError: such a file, not trusted.
+            CheckpointError: missing, damaged, or not a detector.
+        """
+        if path.suffix.lower() == OWN_SUFFIX:
+            return _load_own(path)
+        if path.suffix.lower() in UNTRUSTED and not trust:
+            raise UsageError(
+                f"{path}: reading a {path.suffix} file runs whatever code its author put into it; if you "
+                "know where it comes from, allow it (trust=True, --trust-detector), or export it to .onnx",
+                code="detector_untrusted",
+                field="detector",
+            )
+        ultralytics = _ultralytics()
+        try:
+            model = ultralytics.YOLO(str(path))
+            task = model.task
+            dict(model.names)
+        except Exception as error:
+            # Whatever a foreign file does to a foreign reader: it is no detector that we can use.
+            reason = str(error).strip().splitlines()
+            raise CheckpointError(
+                f"{path}: not a detector that ultralytics can read ({reason[0] if reason else error!r})",
+                code="detector_invalid",
+                field="detector",
+            ) from error
+        if task not in TASKS:
+            raise CheckpointError(
+                f"{path}: an ultralytics model for {task!r}; a detector is for one of {', '.join(TASKS)}",
+                code="detector_invalid",
+                field="detector",
+            )
+        return cls(model, str(path))
+
+    def detect(
+        self, scene: Scene, *, classes: Sequence[str] | None, conf: float, iou: float, limit: int
+    ) -> Detections:
+        """See :class:`adapters.detections.Detector`."""
+        bgr = np.ascontiguousarray(scene.image[..., ::-1])
+        options: dict[str, Any] = {} if self._image_size is None else {"imgsz": self._image_size}
+        with self._lock:
+            if classes is not None:
+                options["classes"] = self._numbers(classes)
+            (answer,) = self._model.predict(
+                bgr,
+                conf=conf,
+                iou=iou,
+                max_det=limit,
+                device=str(scene.model.device),
+                verbose=False,
+                save=False,
+                **options,
+            )
+            found = answer.boxes
+            labels = tuple(answer.names[int(number)] for number in found.cls.tolist())
+            return Detections(found.xyxy.cpu().numpy(), found.conf.cpu().numpy(), labels)
+
+    def save(self, path: Path, *, image_size: int, metadata: Mapping[str, str] | None = None) -> None:
+        """Write the detector as a file of our own: tensors, and in words what they belong to.
+
+        Args:
+            path: ``.safetensors``.
+            image_size: side of the square that it was trained for, pixels.
+            metadata: more texts for the file.
+        """
+        network = self._model.model
+        about = {
+            "architecture": str(network.yaml["yaml_file"]),
+            "names": json.dumps(list(self.names)),
+            "image_size": str(image_size),
+        }
+        save_weights(network, path, metadata={**(metadata or {}), **about})
+
+    def _numbers(self, classes: Sequence[str]) -> list[int]:
+        if self.open_vocabulary:
+            self._set_classes(classes)
+            return list(range(len(classes)))
+        for name in classes:
+            if name not in self.names:
+                near = difflib.get_close_matches(name, self.names, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                more = f" and {len(self.names) - NAMES_LISTED} more" if len(self.names) > NAMES_LISTED else ""
+                raise UsageError(
+                    f"{self._where}: knows no class {name!r}; {hint}it knows "
+                    f"{', '.join(self.names[:NAMES_LISTED])}{more}",
+                    code="class_unknown",
+                    field="classes",
+                )
+        return [self.names.index(name) for name in classes]
+
+    def _set_classes(self, classes: Sequence[str]) -> None:
+        if tuple(classes) == self.names:
+            return
+        try:
+            self._model.set_classes(list(classes))
+        except Exception as error:
+            raise EnvironmentProblem(
+                f"{self._where}: its text model, which turns class names into vectors, cannot be loaded "
+                f"({error}); it is downloaded by ultralytics at the first use",
+                code="text_model_missing",
+            ) from error
+        self.names = tuple(classes)
+
+
+def _load_own(path: Path) -> UltralyticsDetector:
+    about = read_weights(path).metadata
+    missing = [key for key in ("architecture", "names", "image_size") if key not in about]
+    if missing:
+        raise CheckpointError(
+            f"{path}: not a detector of ours (its metadata lacks {', '.join(missing)})",
+            code="detector_invalid",
+            field="detector",
+        )
+    if not PUBLISHED_ARCHITECTURE.fullmatch(about["architecture"]):  # a path could lead to a pickle
+        raise CheckpointError(
+            f"{path}: {about['architecture']!r} is not the name of an ultralytics architecture",
+            code="detector_invalid",
+            field="detector",
+        )
+    names, image_size = json.loads(about["names"]), int(about["image_size"])
+    ultralytics = _ultralytics()
+    model = ultralytics.YOLO(about["architecture"])
+    from ultralytics.nn.tasks import DetectionModel
+
+    build: Any = DetectionModel
+    network = build(about["architecture"], nc=len(names), verbose=False)
+    load_weights(network, path)
+    network.names = dict(enumerate(names))
+    model.model = network.eval()
+    return UltralyticsDetector(model, str(path), image_size)
+
+
+def _ultralytics() -> ModuleType:
+    os.environ.setdefault("YOLO_OFFLINE", "true")  # no telemetry, no look for updates
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    os.environ.setdefault("YOLO_VERBOSE", "false")
+    try:
+        import ultralytics
+    except Exception as error:
+        raise EnvironmentProblem(
+            f"the package ultralytics, which runs detectors, cannot be imported ({error}); install it again: "
+            "pip install --force-reinstall ultralytics",
+            code="package_missing",
+        ) from error
+    found: ModuleType = ultralytics
+    return found
