@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import os
 import re
 import threading
@@ -202,5 +203,6 @@ def _ultralytics() -> ModuleType:
             "pip install --force-reinstall ultralytics",
             code="package_missing",
         ) from error
+    logging.getLogger(ultralytics.utils.LOGGING_NAME).setLevel(logging.ERROR)  # it writes to stdout
     found: ModuleType = ultralytics
     return found

@@ -36,8 +36,10 @@ D.3). With an LVIS file also by how frequent a category is.
 INSTANCES_HELP = """Average precision of instances with a class and a score: COCO's mask and box AP.
 
 Of a results file in COCO's format, or of masks that the model gives for a detector's boxes (the paper's
-appendix D.4).
+appendix D.4): boxes from a file, or from a detector that is run here.
 """
+COCO_DETECTIONS = 100
+"""As many of a photo's results as COCO's average precision looks at."""
 
 
 def proposals(
@@ -95,6 +97,24 @@ def instances(
         Path | None,
         typer.Option("--boxes", metavar="FILE", help="COCO box results, to be turned into masks."),
     ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            "--detector",
+            metavar="FILE|NAME",
+            help="A detector to run, as for `segment`.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    trust_detector: Annotated[
+        bool,
+        typer.Option(
+            "--trust-detector", help="Read a .pt file, which runs code in it.", rich_help_panel=MODEL
+        ),
+    ] = False,
+    conf: Annotated[
+        float, typer.Option(help="Least score of the detector's boxes.", rich_help_panel=MODEL)
+    ] = 0.001,
     refine: Annotated[
         int, typer.Option(min=0, max=10, metavar="N", help="Rounds of refinement.", rich_help_panel=MODEL)
     ] = 1,
@@ -108,22 +128,36 @@ def instances(
     """Evaluate instances; the texts of the options say what each is."""
     from rich.console import Console
 
+    from adapters.detect import Detect
     from composer.evaluation.instances import (
         InstanceTruth,
         evaluate_instances,
         instance_table,
         masks_of_boxes,
+        masks_of_detector,
     )
     from composer.formats.atomic import write_json
+    from composer.requests import request_record
     from sam.errors import UsageError
 
-    if (results is None) == (boxes is None):
-        raise UsageError("give one of --results FILE and --boxes FILE", field="results")
+    if [results, boxes, detector].count(None) != 2:
+        raise UsageError("give one of --results FILE, --boxes FILE and --detector FILE", field="results")
     truth = InstanceTruth.open(*coco).limited(limit_images)
     check_outputs(json, None)
     if results is not None:
         found = evaluate_instances(truth, truth.read_results(results))
         who, about = results.name, {"results_file": str(results)}
+    elif detector is not None:
+        request = Detect(
+            detector=detector, trust=trust_detector, conf=conf, refine=refine, limit=COCO_DETECTIONS
+        )
+        composer = load_composer(preset, checkpoint, device, precision)
+        with counting(len(truth.image_ids), "photos") as (start, _):
+            found = evaluate_instances(truth, masks_of_detector(composer.open, truth, request, start))
+        who, about = (
+            f"{detector} and {composer.preset.name}",
+            about_model(composer) | {"request": request_record(request)},
+        )
     else:
         assert boxes is not None
         detections = truth.read_results(boxes, boxes_only=True)

@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from adapters.boxes import Boxes, BoxesAdapter
+from adapters.detect import Detect, DetectAdapter
 from adapters.rle import from_json, to_json
 from composer.evaluation.scoring import OpenScene
 from sam.errors import BadAnnotation, UsageError
@@ -77,6 +78,17 @@ class InstanceTruth:
     def photo(self, image_id: int) -> Path:
         """Where a photo is."""
         return file_inside(self.path, self.images, self.coco.imgs[image_id].get("file_name"))
+
+    def existing_photo(self, image_id: int) -> Path:
+        """Where a photo is.
+
+        Raises:
+            BadAnnotation: it is not there.
+        """
+        path = self.photo(image_id)
+        if not path.is_file():
+            raise BadAnnotation(f"{path}: is named in {self.path}, but there is no such photo")
+        return path
 
     def photos_of(self, results: Sequence[Result]) -> list[int]:
         """Ids of the photos that have results, ascending."""
@@ -197,11 +209,9 @@ def masks_of_boxes(
         of_photo[detection["image_id"]].append(detection)
     found: list[Result] = []
     for image_id in truth.photos_of(detections):
-        path = truth.photo(image_id)
+        path = truth.existing_photo(image_id)
         if on_image:
             on_image(path.name)
-        if not path.is_file():
-            raise BadAnnotation(f"{path}: is named in {truth.path}, but there is no such photo")
         scene = open_scene(path)
         height, width = scene.size
         xywh = np.array([d["bbox"] for d in of_photo[image_id]], np.float64)
@@ -213,6 +223,45 @@ def masks_of_boxes(
         answer = BoxesAdapter()(scene, Boxes(clipped[kept], refine=refine))
         for row, rle in zip(kept, answer.rles, strict=True):
             found.append({**of_photo[image_id][row], "segmentation": to_json(rle)})
+    return found
+
+
+def masks_of_detector(
+    open_scene: OpenScene,
+    truth: InstanceTruth,
+    request: Detect,
+    on_image: Callable[[str], None] | None = None,
+) -> list[Result]:
+    """Run a detector and turn its boxes into masks.
+
+    Args:
+        open_scene: opens a photo.
+        truth: whose photos they are; its categories are matched with the detector's classes by name.
+        request: which detector, and how sure it has to be.
+        on_image: called with a photo's name before it is opened.
+
+    Returns:
+        COCO results with masks; their boxes are the masks'. Classes that are no category are left out.
+
+    Raises:
+        BadAnnotation: none of what was found is of a category.
+    """
+    categories = {category["name"]: number for number, category in truth.coco.cats.items()}
+    found: list[Result] = []
+    unknown: set[str] = set()
+    for image_id in truth.image_ids:
+        path = truth.existing_photo(image_id)
+        if on_image:
+            on_image(path.name)
+        for one in DetectAdapter()(open_scene(path), request):
+            if one.label not in categories:
+                unknown.add(str(one.label))
+                continue
+            result = {"image_id": image_id, "category_id": categories[one.label], "score": one.score}
+            found.append(result | {"segmentation": to_json(one.rle)})
+    if unknown and not found:
+        names = ", ".join(sorted(unknown)[:5])
+        raise BadAnnotation(f"{truth.path}: has no category named {names}, as the detector's classes are")
     return found
 
 

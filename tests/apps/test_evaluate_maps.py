@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.io import savemat
 
 from adapters.rle import encode_mask, to_json
+from sam.checkpoints import save_weights
 
 
 @pytest.fixture
@@ -144,6 +146,18 @@ def test_proposals(evaluate, model, photos: Path, coco: Path, tmp_path: Path) ->
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
+def random_detector(folder: Path, *names: str) -> Path:
+    """A detector of these classes that knows nothing, as a file of ours."""
+    from ultralytics.nn.tasks import DetectionModel
+
+    torch.manual_seed(0)
+    network = DetectionModel("yolo11n.yaml", nc=len(names), verbose=False)
+    about = {"architecture": "yolo11n.yaml", "names": json.dumps(names), "image_size": "64"}
+    path = folder / f"{''.join(names)}.safetensors"
+    save_weights(network, path, metadata=about)
+    return path
+
+
 class TestInstances:
     @staticmethod
     def results(coco: Path, **changes: object) -> list[dict[str, object]]:
@@ -193,6 +207,20 @@ class TestInstances:
         assert report["results"] == 7 and report["refine"] == 1  # one lies outside of its photo
         assert report["boxes"]["ap"] == 1 and 0 <= report["masks"]["ap"] <= 1
 
+    def test_a_detector_is_run(self, evaluate, model, photos: Path, coco: Path, tmp_path: Path) -> None:
+        call = ("instances", "--coco", photos, coco, *model, "--conf", 0)
+        ended = evaluate(
+            *call, "--detector", random_detector(tmp_path, "a", "b"), "--json", tmp_path / "i.json"
+        )
+        assert ended.code == 0, ended.err
+        report = json.loads((tmp_path / "i.json").read_text())
+        assert 0 < report["results"] <= 300 and report["request"]["limit"] == 100
+        assert 0 <= report["masks"]["ap"] <= 1
+        ended = evaluate(*call, "--detector", random_detector(tmp_path, "x", "y"))
+        assert ended.code == 3 and "has no category named x" in ended.error
+        ended = evaluate(*call, "--detector", tmp_path / "mine.pt")
+        assert ended.code == 2 and "runs whatever code its author put into it" in ended.error
+
     @pytest.mark.parametrize(
         ("change", "reason"),
         [
@@ -228,7 +256,7 @@ class TestInstances:
 
     def test_wrong_calls(self, evaluate, photos: Path, coco: Path) -> None:
         ended = evaluate("instances", "--coco", photos, coco)
-        assert ended.code == 2 and "give one of --results FILE and --boxes FILE" in ended.error
+        assert ended.code == 2 and "give one of --results FILE, --boxes FILE and" in ended.error
         coco.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
         ended = evaluate("instances", "--coco", photos, coco, "--results", coco)
         assert ended.code == 3 and "no instance in it" in ended.error

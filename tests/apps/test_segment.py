@@ -45,6 +45,31 @@ def bomb() -> bytes:
     )
 
 
+def test_what_a_detector_found(segment, photos: Path, tmp_path: Path, small_preset: Path) -> None:
+    found = [
+        {"image_id": 1, "category_id": 4, "bbox": [5, 5, 30, 20], "score": 0.75},
+        {"image_id": 1, "category_id": 5, "bbox": [20, 10, 30, 30], "score": 0.1},
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    about = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 60, "height": 45}],
+        "categories": [{"id": 4, "name": "dog"}, {"id": 5, "name": "cat"}],
+    }
+    (tmp_path / "photos.json").write_text(json.dumps(about))
+    options = ("--detector", tmp_path / "results.json", "--annotations", tmp_path / "photos.json")
+    ended = segment(
+        photos / "a.jpg", "--detect", *options, "--conf", "0", "--class", "dog", "--preset", "tiny"
+    )
+    assert (ended.code, ended.err) == (0, "")
+    (result,) = report(tmp_path / "out/a.json")["results"]
+    assert result["request"]["kind"] == "detect" and result["request"]["conf"] == 0
+    assert [(one["label"], one["detector_score"]) for one in result["annotations"]] == [("dog", 0.75)]
+    ended = segment(photos / "a.jpg", "--everything", "--class", "dog")
+    assert ended.code == 2 and "--class belongs to --detect" in ended.err
+    ended = segment(photos / "a.jpg", "--detect")
+    assert ended.code == 2 and "preset 'small' has no detector of its own; name one" in ended.err
+
+
 def test_a_click(segment, photos: Path, tmp_path: Path, small_preset: Path) -> None:
     ended = segment(photos / "a.jpg", *CLICK)
     assert (ended.code, ended.err) == (0, "")
