@@ -163,6 +163,62 @@ class UltralyticsDetector:
         self.names = tuple(classes)
 
 
+def train(
+    architecture: str,
+    dataset: Path,
+    folder: Path,
+    *,
+    image_size: int,
+    epochs: int,
+    batch: int,
+    seed: int,
+    device: str,
+) -> UltralyticsDetector:
+    """Train a detector from scratch with ultralytics; a run that was broken off goes on after its last epoch.
+
+    Args:
+        architecture: such as ``yolo11n.yaml``.
+        dataset: YAML file of ultralytics' form.
+        folder: of the run; made if it is not there. Its pickles are read again, so it must be your own.
+        image_size: side of the square, pixels.
+        epochs, batch, seed: of the training.
+        device: as torch names it.
+
+    Raises:
+        UsageError: no such architecture.
+    """
+    ultralytics = _ultralytics()
+    last = folder / "weights" / "last.pt"
+    going_on = last.is_file()
+    try:
+        model = ultralytics.YOLO(str(last) if going_on else architecture)
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"{architecture!r} is no architecture of ultralytics; expected a name such as yolo11n.yaml",
+            field="detector",
+        ) from error
+    if not (going_on and model.ckpt.get("epoch", -1) == -1):  # which says that the run is over
+        model.train(
+            data=str(dataset),
+            epochs=epochs,
+            imgsz=image_size,
+            batch=batch,
+            seed=seed,
+            device=device,
+            project=str(folder.parent.resolve()),
+            name=folder.name,
+            exist_ok=True,
+            resume=going_on,
+            pretrained=False,
+            amp=False,  # whose check downloads a model
+            plots=False,
+            close_mosaic=max(1, epochs // 10),
+            workers=1,
+        )
+    best = ultralytics.YOLO(str(folder / "weights" / "best.pt"))
+    return UltralyticsDetector(best, str(folder), image_size)
+
+
 def _load_own(path: Path) -> UltralyticsDetector:
     about = read_weights(path).metadata
     missing = [key for key in ("architecture", "names", "image_size") if key not in about]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -78,8 +78,7 @@ def read_training_run(path: Path) -> TrainingRun:
     check_keys(values, (*_SECTIONS, *_SCALARS), path)
     if not isinstance(values.get("model"), str):
         raise config_error(path, ("model",), "expected the name of a model of configs/models")
-    data = _mapping(path, values, "data")
-    sets, long_side = _data(path, data)
+    sets, long_side, root = read_data(path, values)
     sampling = _options(path, SamplingConfig, values, "sampling", exclude=("weights",))
     sampling["weights"] = {one.name: one.weight for one in sets}
     scalars = _checked(path, TrainingConfig, {k: values[k] for k in _SCALARS if k in values})
@@ -98,14 +97,20 @@ def read_training_run(path: Path) -> TrainingRun:
         load_model_config(values["model"], path.parent),
         sets,
         long_side,
-        _root(path, data),
-        _validation(path, values.get("validation")),
+        root,
+        read_validation(path, values.get("validation")),
     )
-    _check_held_out(path, run)
+    check_held_out(path, run.sets, run.validation)
     return run
 
 
-def _data(path: Path, section: Mapping[str, Any]) -> tuple[tuple[DataSet, ...], int]:
+def read_data(path: Path, values: Mapping[str, Any]) -> tuple[tuple[DataSet, ...], int, Path]:
+    """The section ``data`` of a training file: its sets, the most pixels of a side, and the sets' folder.
+
+    Raises:
+        UsageError: an unknown key or a bad value, with its line.
+    """
+    section = _mapping(path, values, "data")
     check_keys(section, ("root", "sets", "long_side"), path, "data")
     named = _mapping(path, section, "sets", "data")
     sets = tuple(_data_set(path, name, named[name]) for name in named)
@@ -114,7 +119,7 @@ def _data(path: Path, section: Mapping[str, Any]) -> tuple[tuple[DataSet, ...], 
     long_side = section.get("long_side", 512)
     if isinstance(long_side, bool) or not isinstance(long_side, int) or not 64 <= long_side <= 4096:
         raise config_error(path, ("data", "long_side"), f"expected pixels from 64 to 4096, not {long_side!r}")
-    return sets, long_side
+    return sets, long_side, _root(path, section)
 
 
 def _root(path: Path, section: Mapping[str, Any]) -> Path:
@@ -140,7 +145,8 @@ def _data_set(path: Path, name: Any, values: Any) -> DataSet:
     return DataSet(str(name), kind, _source(path, values[kind], *keys, kind), **options)
 
 
-def _validation(path: Path, values: Any) -> Validation | None:
+def read_validation(path: Path, values: Any) -> Validation | None:
+    """The section ``validation`` of a training file. Raises :class:`UsageError`."""
     if values is None:
         return None
     keys = ("panoptic", "shapes", "limit_images", "max_masks_per_image", "min_area")
@@ -159,18 +165,18 @@ def _validation(path: Path, values: Any) -> Validation | None:
     return Validation(kind, source, numbers["limit_images"], which)
 
 
-def _check_held_out(path: Path, run: TrainingRun) -> None:
-    """Nobody means to validate on photos that are trained on."""
-    if run.validation is None:
+def check_held_out(path: Path, sets: Sequence[DataSet], validation: Validation | None) -> None:
+    """Refuse to validate on photos that are trained on, which nobody means. Raises :class:`UsageError`."""
+    if validation is None:
         return
-    for one in run.sets:
-        same = (one.format, one.source) == (run.validation.format, run.validation.source)
-        if same and one.weight > 0 and one.skip < run.validation.limit_images:
+    for one in sets:
+        same = (one.format, one.source) == (validation.format, validation.source)
+        if same and one.weight > 0 and one.skip < validation.limit_images:
             raise config_error(
                 path,
                 ("data", "sets", one.name),
                 f"skip holds out {one.skip} photos, but validation uses the first "
-                f"{run.validation.limit_images}: set skip to at least that",
+                f"{validation.limit_images}: set skip to at least that",
             )
 
 

@@ -26,6 +26,8 @@ HELP = """Train a segmenter on photos with labelled segments, from scratch or fr
 The photos are packed once, then drawn from there. Run the same command again after an interruption: it goes
 on from the last saved state and draws what the uninterrupted run would have drawn.
 
+A file with a key `detector` trains a detector of one class with ultralytics instead, after whole epochs.
+
 The folder --out holds state.pt (to go on), log.jsonl, learning-curve.png, and at the end weights.safetensors
 (the averaged weights, half precision).
 """
@@ -76,9 +78,13 @@ def train(
 ) -> None:
     """The command; see ``HELP``."""
     from composer import training_runs
+    from composer.detector_training import is_detector_run
     from composer.training_config import read_training_run
     from sam.precision import choose_device
 
+    if is_detector_run(config):
+        _train_detector(config, out or Path("runs", config.stem), data, packed, device)
+        return
     run = read_training_run(config)
     out = out or Path("runs", config.stem)
     where = choose_device(device)
@@ -95,6 +101,22 @@ def train(
             beside=config.parent,
         )
     _report(outcome, out)
+
+
+def _train_detector(config: Path, out: Path, data: Path | None, packed: Path | None, device: str) -> None:
+    from composer import detector_training
+    from sam.precision import choose_device
+
+    run = detector_training.read_detector_run(config)
+    weights = detector_training.train(
+        run,
+        out,
+        data=data or run.root,
+        packed=packed or out / "packed",
+        device=str(choose_device(device)),
+        on_set=lambda name, count: warn(f"{name}: {count} photos"),
+    )
+    typer.echo(one_line(str(weights)))
 
 
 def _report(outcome: Outcome, out: Path) -> None:

@@ -28,6 +28,7 @@ class PanopticRecord:
         image_id: of the index; the order of the set.
         photo, map: files.
         kept: ids of the segments that are no crowds.
+        things: those of them that are things and no stuff; all, where the categories do not say.
         ignored: ids of the crowds, which are neither target nor background.
     """
 
@@ -35,6 +36,7 @@ class PanopticRecord:
     photo: Path
     map: Path
     kept: tuple[int, ...]
+    things: tuple[int, ...]
     ignored: tuple[int, ...]
 
 
@@ -47,8 +49,10 @@ def read_panoptic_index(folder: Path) -> list[PanopticRecord]:
     path = folder / "panoptic.json"
     index = read_json(path)
     images = dict(_image(path, entry) for entry in entries(path, index, "images"))
+    categories = entries(path, index, "categories") if "categories" in index else []
+    stuff = {category.get("id") for category in categories if category.get("isthing") == 0}
     records = [
-        _record(folder, path, images, annotation) for annotation in entries(path, index, "annotations")
+        _record(folder, path, images, annotation, stuff) for annotation in entries(path, index, "annotations")
     ]
     return sorted(records, key=lambda record: record.image_id)
 
@@ -153,7 +157,7 @@ def _image(path: Path, entry: Mapping[str, Any]) -> tuple[int, object]:
 
 
 def _record(
-    folder: Path, path: Path, images: Mapping[int, object], annotation: Mapping[str, Any]
+    folder: Path, path: Path, images: Mapping[int, object], annotation: Mapping[str, Any], stuff: set[Any]
 ) -> PanopticRecord:
     image_id = whole(path, annotation, "image_id")
     if image_id not in images:
@@ -164,5 +168,10 @@ def _record(
         file_inside(path, folder / "images", images[image_id]),
         file_inside(path, folder / "panoptic", annotation.get("file_name")),
         tuple(whole(path, s, "id") for s in segments if not s.get("iscrowd")),
+        tuple(
+            whole(path, s, "id")
+            for s in segments
+            if not s.get("iscrowd") and s.get("category_id") not in stuff
+        ),
         tuple(whole(path, s, "id") for s in segments if s.get("iscrowd")),
     )

@@ -1,0 +1,130 @@
+"""Training the embedded detector: one class, "object", on the things of labelled photos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from composer.configs import check_keys, config_error, load_yaml
+from composer.detector_data import write_dataset
+from composer.formats.atomic import ensure_folder
+from composer.training_config import Validation, check_held_out, read_data, read_validation
+from composer.training_data import DataSet
+
+WEIGHTS = "detector.safetensors"
+_NUMBERS = {"image_size": 416, "epochs": 10, "batch": 16, "seed": 0}
+_KEYS = ("detector", "name", "description", "data", "validation", *_NUMBERS)
+
+
+@dataclass(frozen=True)
+class DetectorRun:
+    """What a training file with a key ``detector`` says.
+
+    Attributes:
+        architecture: of ultralytics, such as ``yolo11n.yaml``.
+        name: of the one class.
+        image_size: side of the square that it looks at, pixels.
+        epochs, batch, seed: of the training.
+        sets: its photos, all of COCO-panoptic format; their weights are not used.
+        long_side: larger photos are shrunk to this.
+        root: folder that holds the sets, unless the caller names another.
+        validation: the held-out photos.
+    """
+
+    architecture: str
+    name: str
+    image_size: int
+    epochs: int
+    batch: int
+    seed: int
+    sets: tuple[DataSet, ...]
+    long_side: int
+    root: Path
+    validation: Validation
+
+
+def is_detector_run(path: Path) -> bool:
+    """Whether a training file is about a detector. Raises :class:`UsageError` for what is no YAML file."""
+    return "detector" in load_yaml(path)
+
+
+def read_detector_run(path: Path) -> DetectorRun:
+    """Read and check a detector's training file.
+
+    Raises:
+        UsageError: an unknown key or a bad value, with its line.
+    """
+    values = load_yaml(path)
+    check_keys(values, _KEYS, path)
+    texts = {"detector": values.get("detector"), "name": values.get("name", "object")}
+    for key, text in texts.items():
+        if not isinstance(text, str) or not text:
+            raise config_error(path, (key,), f"expected a text, not {text!r}")
+    numbers = {key: _whole(path, key, values.get(key, default)) for key, default in _NUMBERS.items()}
+    sets, long_side, root = read_data(path, values)
+    validation = read_validation(path, values.get("validation"))
+    if validation is None or validation.format != "panoptic":
+        raise config_error(path, ("validation",), "expected a mapping with `panoptic`: the held-out photos")
+    for one in sets:
+        if one.format != "panoptic":
+            raise config_error(path, ("data", "sets", one.name), "a detector is trained on `panoptic` sets")
+    check_held_out(path, sets, validation)
+    return DetectorRun(
+        texts["detector"], texts["name"], **numbers,
+        sets=sets, long_side=long_side, root=root, validation=validation,
+    )  # fmt: skip
+
+
+def train(
+    run: DetectorRun,
+    folder: Path,
+    *,
+    data: Path,
+    packed: Path,
+    device: str,
+    on_set: Callable[[str, int], None] | None = None,
+) -> Path:
+    """Train, or go on after the last whole epoch, and write the detector as a file of ours.
+
+    Args:
+        run: what to train.
+        folder: of the run; ultralytics keeps its own files in ``ultralytics/`` there.
+        data: folder with the sets.
+        packed: folder for the photos as ultralytics reads them.
+        device: as torch names it.
+        on_set: called with a set's name and its photos, when it has been written.
+
+    Returns:
+        The detector, :data:`WEIGHTS` in ``folder``.
+
+    Raises:
+        UsageError, BadAnnotation: a set is missing or damaged.
+        EnvironmentProblem: no space, or ultralytics cannot be imported.
+    """
+    from adapters.detector import train as train_detector
+
+    held_out = (run.validation.source, run.validation.limit_images)
+    dataset = write_dataset(
+        run.sets, held_out, data, ensure_folder(packed), long_side=run.long_side, name=run.name, on_set=on_set
+    )
+    detector = train_detector(
+        run.architecture,
+        dataset,
+        ensure_folder(folder) / "ultralytics",
+        image_size=run.image_size,
+        epochs=run.epochs,
+        batch=run.batch,
+        seed=run.seed,
+        device=device,
+    )
+    path = folder / WEIGHTS
+    detector.save(path, image_size=run.image_size, metadata={"epochs": str(run.epochs)})
+    return path
+
+
+def _whole(path: Path, key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < (key != "seed"):
+        raise config_error(path, (key,), f"expected a whole number, not {value!r}")
+    return value

@@ -1,0 +1,108 @@
+"""A detector is trained on boxes of things, from a file that is checked, and kept without a pickle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from adapters.detector import UltralyticsDetector
+from composer import Composer, Detect, detector_training
+from composer.detector_data import write_dataset
+from composer.detector_training import is_detector_run, read_detector_run
+from composer.training_data import DataSet, write_panoptic
+from sam.errors import UsageError
+from sam.training.data import LabelledPhoto
+from sam.training.panoptic import read_rgb
+from sam.training.shapes import made_photos
+
+ROOT = Path(__file__).parents[2]
+TEXT = """\
+detector: yolo11n.yaml
+image_size: 64
+epochs: 1
+batch: 4
+validation: {panoptic: shapes, limit_images: 4}
+data: {root: ., long_side: 64, sets: {shapes: {panoptic: shapes, weight: 1, skip: 4}}}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    write_panoptic(made_photos(12, seed=0), tmp_path / "shapes")
+    path = tmp_path / "detector.yaml"
+    path.write_text(TEXT)
+    return path
+
+
+def test_boxes_of_a_photo_that_is_shrunk(tmp_path: Path) -> None:
+    ids = np.zeros((60, 120), np.uint8)
+    ids[10:40, 20:80], ids[50:52, 0:3] = 1, 2  # the second too small to be taught
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 120, 3), dtype=np.uint8)
+    write_panoptic([LabelledPhoto(pixels, (ids,), "a")] * 2, tmp_path / "set")
+    path = write_dataset(
+        [DataSet("set", "panoptic", "set", 1, skip=1)], ("set", 1), tmp_path, tmp_path / "out", long_side=60
+    )
+    about = yaml.safe_load(path.read_text())
+    assert about["names"] == {0: "object"} and about["train"] == "images/train"
+    for kind in ("train", "val"):
+        (label,) = (tmp_path / "out/labels" / kind).iterdir()
+        (image,) = (tmp_path / "out/images" / kind).iterdir()
+        assert image.stem == label.stem and read_rgb(image).shape == (30, 60, 3)
+        number, *box = (float(v) for v in label.read_text().split())
+        assert number == 0
+        np.testing.assert_allclose(box, [50 / 120, 25 / 60, 60 / 120, 30 / 60], atol=1e-5)
+    before = path.stat().st_mtime_ns
+    write_dataset([], ("set", 1), tmp_path, tmp_path / "out", long_side=60)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_run_from_its_file_to_its_weights(config: Path, tmp_path: Path) -> None:
+    run = read_detector_run(config)
+    told: list[tuple[str, int]] = []
+    path = detector_training.train(
+        run,
+        tmp_path / "run",
+        data=run.root,
+        packed=tmp_path / "packed",
+        device="cpu",
+        on_set=lambda name, count: told.append((name, count)),
+    )
+    assert told == [("shapes", 8), ("held out", 4)]
+    detector = UltralyticsDetector.load(path, trust=False)
+    assert detector.names == ("object",) and not detector.open_vocabulary
+    photo = next(iter(made_photos(1, seed=5))).pixels
+    scene = Composer.load("tiny").open(photo)
+    found = scene.run(Detect(detector=str(path), conf=0.0, limit=5))
+    assert set(found.labels) <= {"object"}  # type: ignore[union-attr]
+    # The run is over: asked again, nothing is trained.
+    again = tmp_path / "run/ultralytics/weights/last.pt"
+    before = again.stat().st_mtime_ns
+    detector_training.train(run, tmp_path / "run", data=run.root, packed=tmp_path / "packed", device="cpu")
+    assert again.stat().st_mtime_ns == before
+
+
+def test_which_file_is_about_a_detector(config: Path) -> None:
+    assert is_detector_run(config)
+    assert not is_detector_run(ROOT / "configs/training/tiny.yaml")
+    shipped = read_detector_run(ROOT / "configs/training/tiny-detector.yaml")
+    assert shipped.name == "object" and len(shipped.sets) > 5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("epochs: 1", "epochs: 0", "epochs: expected a whole number, not 0"),
+        ("epochs: 1", "epoch: 1", "unknown key"),
+        ("detector: yolo11n.yaml", "detector: 3", "detector: expected a text"),
+        ("validation: {panoptic: shapes, limit_images: 4}", "", "expected a mapping with `panoptic`"),
+        ("skip: 4", "skip: 3", "skip holds out 3 photos"),
+        ("{panoptic: shapes, weight: 1", "{shapes: 20, weight: 1", "trained on `panoptic` sets"),
+    ],
+)
+def test_a_bad_file_says_where(config: Path, old: str, new: str, says: str) -> None:
+    config.write_text(TEXT.replace(old, new))
+    with pytest.raises(UsageError, match=says):
+        read_detector_run(config)
