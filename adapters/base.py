@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,11 +43,14 @@ class Defaults:
     Attributes:
         pred_iou_thresh: automatic masks below this predicted IoU are dropped.
         stability_score_thresh: automatic masks below this stability in [0, 1] are dropped.
+        box_margin: how far a box's mask may leave it, as a share of its sides; see
+            :class:`adapters.boxes.Boxes`.
         edge_source: where :class:`adapters.edges.Edges` takes edges from: ``masks``, ``head`` or ``both``.
     """
 
     pred_iou_thresh: float = 0.88
     stability_score_thresh: float = 0.95
+    box_margin: float = math.inf
     edge_source: EdgeSource = "masks"
 
 

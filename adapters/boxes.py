@@ -10,15 +10,17 @@ import numpy.typing as npt
 import torch
 
 from adapters.base import Request, Scene
-from adapters.checks import number_array, prompt_count, which_masks, whole_number
+from adapters.checks import number_array, prompt_count, real_number, which_masks, whole_number
 from adapters.decoding import Masks, segment
 from adapters.results import FloatArray, Instances
+from adapters.rle import bounding_boxes, cut_to_box
 from sam.errors import BadPrompt
 from sam.prompts import Prompts
 
 EDGE_TOLERANCE = 1.0
 """A box may leave the image by this many pixels, which is how detectors round; it is clipped."""
 MAX_REFINE = 10
+MAX_MARGIN = 1000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,9 @@ class Boxes(Request):
             the three masks of an ambiguous prompt.
         refine: rounds in which the best mask's logits are fed back beside the box (the paper uses 1 for
             instance segmentation).
+        margin: how far a mask may leave its box at each side, as a share of the box's width and height; 0 for
+            not at all, 10 or so for as far as it likes. None: the preset's own. Published checkpoints set no
+            limit; weak weights spill over.
 
     Raises:
         BadPrompt: no box or too many, another shape, a value that is not finite, x2 <= x1 or y2 <= y1.
@@ -40,6 +45,7 @@ class Boxes(Request):
     boxes: npt.ArrayLike
     masks: Masks = "best"
     refine: int = 0
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         boxes = number_array(self.boxes, "boxes", "[[x1, y1, x2, y2], ...]")
@@ -55,6 +61,8 @@ class Boxes(Request):
         object.__setattr__(self, "boxes", boxes)
         which_masks(self.masks)
         whole_number(self.refine, "refine", 0, MAX_REFINE)
+        if self.margin is not None:
+            real_number(self.margin, "margin", 0, MAX_MARGIN)
 
 
 class BoxesAdapter:
@@ -71,7 +79,32 @@ class BoxesAdapter:
         boxes = clip_boxes(np.asarray(request.boxes, np.float32), scene.size)
         every = request.masks == "all"
         prompts = Prompts(boxes=torch.from_numpy(boxes))
-        return segment(scene, prompts, multimask=every, masks=request.masks, refine=request.refine)
+        found = segment(scene, prompts, multimask=every, masks=request.masks, refine=request.refine)
+        margin = scene.defaults.box_margin if request.margin is None else request.margin
+        return cut_to_boxes(found, boxes, margin)
+
+
+def cut_to_boxes(found: Instances, boxes: FloatArray, margin: float) -> Instances:
+    """The instances without what lies farther outside of the boxes that asked for them.
+
+    Args:
+        found: answers with the number of their box in ``prompt_index``; their scores stay as they are.
+        boxes: (N, 4) ``x1, y1, x2, y2`` pixels inside the image.
+        margin: share of a box's width and height that it grows by at each side; infinite for no limit.
+    """
+    if margin > MAX_MARGIN or not len(found):
+        return found
+    height, width = found.image_size
+    sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+    grown = boxes + margin * sides * np.array([-1, -1, 1, 1], np.float32)
+    # Pixels that the box touches belong to it.
+    grown = np.concatenate([np.floor(grown[:, :2]), np.ceil(grown[:, 2:])], 1)
+    limits = np.clip(grown, 0, [width, height, width, height]).astype(int).tolist()
+    rles = tuple(
+        cut_to_box(rle, limits[number])
+        for rle, number in zip(found.rles, found.prompt_index.tolist(), strict=True)
+    )
+    return found.replace(rles=rles, boxes=bounding_boxes(rles))
 
 
 def clip_boxes(boxes: FloatArray, size: tuple[int, int], tolerance: float = EDGE_TOLERANCE) -> FloatArray:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from adapters.base import Request, Scene
-from adapters.boxes import MAX_REFINE
+from adapters.boxes import MAX_MARGIN, MAX_REFINE, cut_to_boxes
 from adapters.checks import real_number, whole_number
 from adapters.decoding import segment
 from adapters.results import Instances
@@ -42,6 +42,7 @@ class Detect(Request):
             photos are found by the number in their file name, and categories are numbers.
         refine: rounds in which each mask's logits are fed back beside its box.
         limit: at most so many detections, the highest scores.
+        margin: how far a mask may leave its box, see :class:`adapters.boxes.Boxes`; None: the preset's own.
 
     Raises:
         BadPrompt: a value out of its range, naming the field.
@@ -56,6 +57,7 @@ class Detect(Request):
     annotations: str | None = None
     refine: int = 1
     limit: int = 300
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         if self.classes is not None:
@@ -70,6 +72,8 @@ class Detect(Request):
             raise BadPrompt(f"trust must be true or false, not {self.trust!r}", field="trust")
         whole_number(self.refine, "refine", 0, MAX_REFINE)
         whole_number(self.limit, "limit", 1, MAX_DETECTIONS)
+        if self.margin is not None:
+            real_number(self.margin, "margin", 0, MAX_MARGIN)
 
 
 class DetectAdapter:
@@ -100,7 +104,9 @@ class DetectAdapter:
             return Instances.empty(scene.size, SCORE)
         kept = found[solid]
         prompts = Prompts(boxes=torch.from_numpy(boxes[solid]))
-        answer = segment(scene, prompts, multimask=False, refine=request.refine).replace(
+        answer = segment(scene, prompts, multimask=False, refine=request.refine)
+        margin = scene.defaults.box_margin if request.margin is None else request.margin
+        answer = cut_to_boxes(answer, boxes[solid], margin).replace(
             labels=kept.labels, scores=kept.scores, detector_score=kept.scores, score_kind=SCORE
         )
         return answer[answer.areas > 0]

@@ -64,6 +64,16 @@ def encode_window(mask: BoolArray, origin: tuple[int, int], size: tuple[int, int
     return column_runs(columns, origin).encode(size)
 
 
+def cut_to_box(rle: RLE, box: tuple[int, int, int, int]) -> RLE:
+    """The part of a mask inside ``box``: ``x1, y1, x2, y2`` whole pixels in the image, x2, y2 exclusive."""
+    x1, y1, x2, y2 = box
+    height, width = rle["size"]
+    columns = np.arange(x1, x2)
+    filled = Runs(columns, np.full_like(columns, y1), np.full_like(columns, y2)).encode((height, width))
+    cut: RLE = coco_mask.merge([rle, filled], intersect=True)
+    return cut
+
+
 def areas(rles: Sequence[RLE]) -> IntArray:
     """(n,) int64 pixels."""
     if not rles:

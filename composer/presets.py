@@ -111,7 +111,7 @@ def load_model_config(name: str, beside: Path | None = None) -> ModelConfig:
 
 def _read(path: Path) -> Preset:
     values = load_yaml(path)
-    check_keys(values, ("description", "model", "weights", "everything", "edges", "detector"), path)
+    check_keys(values, ("description", "model", "weights", "everything", "boxes", "edges", "detector"), path)
     model = values.get("model")
     if isinstance(model, str):
         config = load_model_config(model, path.parent)
@@ -127,7 +127,7 @@ def _read(path: Path) -> Preset:
         model=config,
         weights=weights,
         embedded=embedded,
-        defaults=_defaults(values.get("everything") or {}, values.get("edges") or {}, path),
+        defaults=_defaults(values, path),
         folder=path.parent,
         detector=None if detector is None else _weights(detector, path, "detector")[0],
     )
@@ -148,19 +148,30 @@ def _weights(values: Any, path: Path, key: str = "weights") -> tuple[WeightsFile
     return WeightsFile(values["file"], values.get("url"), size, digest), source == EMBEDDED
 
 
-def _defaults(everything: Any, edges: Any, path: Path) -> Defaults:
-    known = ("pred_iou_thresh", "stability_score_thresh")
-    if not isinstance(everything, Mapping):
-        raise config_error(path, ("everything",), f"expected a mapping with {' and '.join(known)}")
-    check_keys(everything, known, path, "everything")
-    for key, value in everything.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise config_error(path, ("everything", key), f"expected a number, not {value!r}")
-    if not isinstance(edges, Mapping):
-        raise config_error(path, ("edges",), "expected a mapping with `source`")
-    check_keys(edges, ("source",), path, "edges")
+def _defaults(values: Mapping[str, Any], path: Path) -> Defaults:
+    everything = _section(values, path, "everything", ("pred_iou_thresh", "stability_score_thresh"))
+    boxes = _section(values, path, "boxes", ("margin",))
+    edges = _section(values, path, "edges", ("source",))
+    for section, given in (("everything", everything), ("boxes", boxes)):
+        for key, value in given.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise config_error(path, (section, key), f"expected a number, not {value!r}")
+    if boxes.get("margin", 0) < 0:
+        raise config_error(path, ("boxes", "margin"), f"expected a number from 0, not {boxes['margin']!r}")
     source = edges.get("source", Defaults.edge_source)
     if source not in get_args(EdgeSource):
-        known = get_args(EdgeSource)
-        raise config_error(path, ("edges", "source"), f"expected one of {', '.join(known)}, not {source!r}")
-    return Defaults(**{key: float(value) for key, value in everything.items()}, edge_source=source)
+        known = ", ".join(get_args(EdgeSource))
+        raise config_error(path, ("edges", "source"), f"expected one of {known}, not {source!r}")
+    return Defaults(
+        **{key: float(value) for key, value in everything.items()},
+        box_margin=float(boxes.get("margin", Defaults.box_margin)),
+        edge_source=source,
+    )
+
+
+def _section(values: Mapping[str, Any], path: Path, name: str, known: tuple[str, ...]) -> Mapping[str, Any]:
+    section = values.get(name) or {}
+    if not isinstance(section, Mapping):
+        raise config_error(path, (name,), f"expected a mapping with {' and '.join(f'`{k}`' for k in known)}")
+    check_keys(section, known, path, name)
+    return section

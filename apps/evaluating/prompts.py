@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,6 +109,14 @@ def boxes(
     min_area: MinArea = 0,
     metadata: Metadata = None,
     group_by: GroupBy = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SHARE",
+            help="How far a mask may leave its box, of its sides; 10 for no limit. (default: the preset's)",
+        ),
+    ] = None,
     preset: PresetName = "tiny",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -116,6 +125,9 @@ def boxes(
     plot: Plot = None,
 ) -> None:
     """Evaluate boxes; the texts of the options say what each is."""
+    import math
+
+    from adapters.boxes import BoxesAdapter
     from composer.evaluation.scoring import MaskFilter, evaluate_boxes
 
     groups = _groups(metadata, group_by)
@@ -123,9 +135,20 @@ def boxes(
     which = MaskFilter(min_area, max_masks_per_image)
     check_outputs(json, plot)
     composer = load_composer(preset, checkpoint, device, precision)
-    found = _with_progress(truth, lambda start: evaluate_boxes(composer.open, truth, which, on_image=start))
+    share = composer.preset.defaults.box_margin if margin is None else margin
+    found = _with_progress(
+        truth,
+        lambda start: evaluate_boxes(
+            composer.open,
+            truth,
+            which,
+            on_image=start,
+            answer=lambda scene, request: BoxesAdapter()(scene, replace(request, margin=margin)),
+        ),
+    )
     title = title_of(found.prompt, composer, truth)
-    _report(found, title, _about(composer, truth, which), groups, json, plot)
+    about = _about(composer, truth, which) | {"box_margin": share if math.isfinite(share) else None}
+    _report(found, title, about, groups, json, plot)
 
 
 def thresholds(

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from adapters.base import Scene
+from adapters.base import Defaults, Scene
 from adapters.boxes import Boxes, BoxesAdapter, clip_boxes
+from adapters.rle import bounding_boxes
 from sam.errors import BadPrompt
 from sam.prompts import Prompts
 
@@ -42,6 +43,32 @@ def test_refining_feeds_the_logits_back_beside_the_box(make_scene: MakeScene) ->
     assert not np.allclose(twice.predicted_iou, found.predicted_iou, rtol=1e-6)
 
 
+def test_a_margin_cuts_off_what_leaves_the_box(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    free = BoxesAdapter()(scene, Boxes(BOXES))
+    for margin in (0, 0.2):
+        found = BoxesAdapter()(scene, Boxes(BOXES, margin=margin))
+        for plain, cut, (x1, y1, x2, y2) in zip(free, found, BOXES, strict=True):
+            dx, dy = margin * (x2 - x1), margin * (y2 - y1)
+            rows = slice(max(0, int(np.floor(y1 - dy))), int(np.ceil(y2 + dy)))
+            columns = slice(max(0, int(np.floor(x1 - dx))), int(np.ceil(x2 + dx)))
+            expected = np.zeros_like(plain.mask)
+            expected[rows, columns] = plain.mask[rows, columns]
+            np.testing.assert_array_equal(cut.mask, expected)
+            assert 0 < cut.area < plain.area
+        np.testing.assert_array_equal(found.boxes, bounding_boxes(found.rles))
+        np.testing.assert_array_equal(found.predicted_iou, free.predicted_iou)
+
+
+def test_the_margin_of_the_preset_counts_unless_one_is_given(make_scene: MakeScene) -> None:
+    scene = make_scene(defaults=Defaults(box_margin=0.0))
+    own = BoxesAdapter()(scene, Boxes(BOXES, masks="all"))
+    assert own.rles == BoxesAdapter()(scene, Boxes(BOXES, masks="all", margin=0)).rles
+    wide = BoxesAdapter()(scene, Boxes(BOXES, masks="all", margin=1000))
+    assert wide.rles == BoxesAdapter()(make_scene(), Boxes(BOXES, masks="all")).rles
+    assert (wide.areas > own.areas).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -57,6 +84,7 @@ def test_refining_feeds_the_logits_back_beside_the_box(make_scene: MakeScene) ->
         (([[1, 1, 5, 5]], "best", -1), "refine"),
         (([[1, 1, 5, 5]], "best", True), "refine"),
         (([[1, 1, 5, 5]], "best", 1.5), "refine"),
+        (([[1, 1, 5, 5]], "best", 0, -0.1), "margin must be a number from 0"),
     ],
 )
 def test_wrong_requests_are_refused_in_one_line(arguments: tuple[object, ...], says: str) -> None:

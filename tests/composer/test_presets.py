@@ -63,6 +63,8 @@ def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
         ({"everything": {"pred_iou": 0.5}}, "pred_iou: unknown key"),
         ({"everything": {"pred_iou_thresh": "high"}}, "expected a number"),
         ({"everything": 3}, "expected a mapping"),
+        ({"boxes": {"margin": "wide"}}, "margin: expected a number, not 'wide'"),
+        ({"boxes": {"margin": -0.1}}, "margin: expected a number from 0, not -0.1"),
         ({"edges": 3}, "expected a mapping with `source`"),
         ({"edges": {"from": "head"}}, "from: unknown key"),
         ({"edges": {"source": "sobel"}}, "expected one of masks, head, both, not 'sobel'"),
