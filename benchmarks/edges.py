@@ -88,14 +88,14 @@ def main() -> None:
 
 
 def accuracy(root: Path, limit: int | None, plot: Path) -> dict[str, Any]:
-    """Every method's figures; the curves go to ``plot``."""
+    """Every method's figures; the curves go to ``plot``, which is drawn anew after each method."""
     from composer.evaluation.boundaries.evaluate import evaluate_boundaries
     from composer.evaluation.boundaries.report import save_curves
     from composer.evaluation.boundaries.truth import open_bsds
 
     truth = open_bsds(root).limited(limit)
-    methods = {"Sobel": sobel, "Canny": canny}
-    methods |= {f"tiny, {source}": of_model(source) for source in ("masks", "head", "both")}
+    methods = {f"tiny, {source}": of_model(source) for source in ("both", "masks")}
+    methods |= {"Canny": canny, "Sobel": sobel, "tiny, head": of_model("head")}
     rows, curves = {}, {}
     for name, method in methods.items():
         started = time.perf_counter()
@@ -105,9 +105,9 @@ def accuracy(root: Path, limit: int | None, plot: Path) -> dict[str, Any]:
         rows[name]["seconds"] = round(time.perf_counter() - started)
         curves[f"{name}: {found.ods.f:.3f}"] = found
         print(f"{name:<28}", rows[name], flush=True)
+        save_curves(plot, curves, f"BSDS500 test, {len(truth)} photos")
     for name, row in PUBLISHED.items():
         print(f"{name:<28}", row)
-    save_curves(plot, curves, f"BSDS500 test, {len(truth)} photos")
     return {"images": len(truth), "measured": rows, "published": PUBLISHED}
 
 
