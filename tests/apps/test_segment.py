@@ -66,7 +66,7 @@ def test_what_a_detector_found(segment, photos: Path, tmp_path: Path, small_pres
     assert [(one["label"], one["detector_score"]) for one in result["annotations"]] == [("dog", 0.75)]
     ended = segment(photos / "a.jpg", "--everything", "--class", "dog")
     assert ended.code == 2 and "--class belongs to --detect" in ended.err
-    ended = segment(photos / "a.jpg", "--detect")
+    ended = segment(photos / "a.jpg", "--detect", "--overwrite")
     assert ended.code == 2 and "preset 'small' has no detector of its own; name one" in ended.err
 
 
@@ -203,7 +203,7 @@ def test_files_that_are_none(segment, photos: Path, tmp_path: Path) -> None:
         (("--point", "5"), 2, "X,Y,LABEL"),
         (("--point", "a,b"), 2, "X,Y,LABEL"),
         (("--box", "5,5,3"), 2, "X1,Y1,X2,Y2"),
-        ((), 2, "--point X,Y, --box X1,Y1,X2,Y2, --everything"),
+        ((), 2, "--point X,Y, --box X1,Y1,X2,Y2, --detect"),
         (("--points-per-side", "4"), 2, "--points-per-side belongs to --everything"),
         (("--everything", "--points-per-side", "0"), 3, "points_per_side"),
         (("--everything", "--points-per-side", "x"), 2, "--points-per-side"),

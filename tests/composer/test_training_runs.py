@@ -169,7 +169,7 @@ class TestValidation:
         write_panoptic(photos, tmp_path)
         model = build_model(run.model).eval()
 
-        def left_half(self: Candidates, index: torch.Tensor) -> torch.Tensor:
+        def left_half(self: Candidates, index: torch.Tensor, window: object = None) -> torch.Tensor:
             logits = torch.full((len(index), 16, 16), -5.0)  # 60 x 40 pixels are 16 x 10.7 cells
             logits[:, :, :8] = 5.0
             return logits
