@@ -14,7 +14,7 @@ from adapters.detections import Detections
 from adapters.rle import IntArray
 from adapters.selection import box_nms
 from sam.errors import BadAnnotation, UsageError
-from sam.training.panoptic import entries, read_json, read_json_list
+from sam.training.panoptic import entries, is_number, read_json, read_json_list
 
 NAMES_LISTED = 80
 
@@ -129,7 +129,7 @@ class RecordedDetections:
 
 def _row(where: str, result: Mapping[str, Any], label: str) -> Row:
     box, score = result.get("bbox"), result.get("score")
-    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, [*box, score]))):
+    if not (isinstance(box, list) and len(box) == 4 and all(map(is_number, [*box, score]))):
         raise BadAnnotation(f"{where}: needs 'bbox' [x, y, width, height] and 'score', all numbers")
     x, y, width, height = map(float, box)
     return Row([x, y, x + width, y + height], float(score or 0), label)
@@ -143,7 +143,3 @@ def _distinct(found: Detections, iou: float) -> IntArray:
         for members in (np.flatnonzero(labels == label) for label in sorted(set(found.labels)))
     ]
     return np.sort(np.concatenate(kept)) if kept else np.zeros(0, np.int64)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))

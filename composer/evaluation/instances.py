@@ -19,7 +19,7 @@ from adapters.detect import Detect, DetectAdapter
 from adapters.rle import from_json, to_json
 from composer.evaluation.scoring import OpenScene
 from sam.errors import BadAnnotation, UsageError
-from sam.training.panoptic import entries, file_inside, read_json, read_json_list
+from sam.training.panoptic import entries, file_inside, is_number, read_json, read_json_list
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -117,10 +117,10 @@ class InstanceTruth:
             raise BadAnnotation(f"{where}: image {result.get('image_id')!r} is not in {self.path}")
         if result.get("category_id") not in self.coco.cats:
             raise BadAnnotation(f"{where}: category {result.get('category_id')!r} is not in {self.path}")
-        if not _is_number(result.get("score")):
+        if not is_number(result.get("score")):
             raise BadAnnotation(f"{where}: 'score' must be a number, not {result.get('score')!r}")
         box, mask = result.get("bbox"), result.get("segmentation")
-        if box is not None and not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+        if box is not None and not (isinstance(box, list) and len(box) == 4 and all(map(is_number, box))):
             raise BadAnnotation(f"{where}: 'bbox' must be [x, y, width, height], not {box!r}")
         if box is None and (boxes_only or mask is None):
             needed = "'bbox'" if boxes_only else "'segmentation' or 'bbox'"
@@ -295,7 +295,3 @@ def _average_precision(truth: InstanceTruth, results: Sequence[Result], kind: st
         evaluation.accumulate()
         evaluation.summarize()
     return {name: float(value) for name, value in zip(FIGURES, evaluation.stats, strict=False)}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))

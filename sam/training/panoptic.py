@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -142,6 +143,11 @@ def whole(path: Path, entry: Mapping[str, Any], key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise BadAnnotation(f"{path}: {key!r} must be a whole number, not {value!r}")
     return value
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of an annotation file is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def file_inside(path: Path, folder: Path, name: object) -> Path:
