@@ -7,6 +7,7 @@ from typing import ClassVar, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from adapters.base import EdgeSource, Request, Scene
 from adapters.checks import real_number, whole_number
@@ -17,6 +18,9 @@ from adapters.grid_masks import decode_grid
 from adapters.results import EdgeMap, FloatArray
 from sam.errors import BadPrompt
 from sam.model import MASK_THRESHOLD
+
+LINE = 2
+"""Cells beside the padding in which edge heads see where the image ends: a line that is in no image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +108,8 @@ def _edges_of_head(window: Scene) -> FloatArray:
     logits = window.embedding.edge_logits
     if logits is None:
         raise BadPrompt('these weights have no edge head; use source="masks"', field="source")
-    values: FloatArray = window.upsample(logits[:, 0])[0].sigmoid().cpu().numpy()
+    inner = before_padding(logits[:, 0], window.model.image_size, window.embedding.input_size, LINE)
+    values: FloatArray = window.upsample(inner)[0].sigmoid().cpu().numpy()
     return values
 
 
@@ -119,5 +124,22 @@ def _edges_of_masks(window: Scene, request: Edges, crop: Crop) -> FloatArray:
         (height, width), window.model.image_size, embedding.input_size, window.size, embedding.features.device
     )
     for _, logits in masks.logits_of(masks.distinct(request.box_nms_thresh)):
-        drawer.add(logits, MASK_THRESHOLD)
+        inner = before_padding(logits, window.model.image_size, embedding.input_size)
+        drawer.add(inner, MASK_THRESHOLD)
     return drawer.values()
+
+
+def before_padding(maps: Tensor, square: int, inside: tuple[int, int], skipped: int = 0) -> Tensor:
+    """Maps that go on beyond the image as they end inside of it: where the padding begins is no edge.
+
+    Args:
+        maps: (n, h, w) over the padded square.
+        square: its side, pixels.
+        inside: (height, width) of the image in it.
+        skipped: cells before the padding that show its border and not the image.
+    """
+    for axis, (cells, length) in enumerate(zip(maps.shape[1:], inside, strict=True), 1):
+        if length < square:
+            last = max(0, length * cells // square - 1 - skipped)
+            maps = maps.index_select(axis, torch.arange(cells, device=maps.device).clamp(max=last))
+    return maps

@@ -50,24 +50,30 @@ def merged_superpixels(pixels: Pixels) -> list[npt.NDArray[np.bool_]]:
     sizes = np.bincount(labels.ravel(), minlength=count).astype(float)
     colour = np.stack([np.bincount(labels.ravel(), lab[..., c].ravel(), count) for c in range(3)], 1)
     colour /= np.maximum(sizes, 1)[:, None]
-    pairs = {
-        (int(min(a, b)), int(max(a, b)))
+    touching = [
+        np.stack([first.ravel(), second.ravel()], 1)
         for first, second in ((labels[:, 1:], labels[:, :-1]), (labels[1:], labels[:-1]))
-        for a, b in np.unique(np.stack([first.ravel(), second.ravel()], 1), axis=0)
-        if a != b
-    }
-    regions = {i: labels == i for i in range(count)}
-    found = list(regions.values())
-    while pairs and len(regions) > 2:
-        a, b = min(pairs, key=lambda p: float(np.linalg.norm(colour[p[0]] - colour[p[1]])))
+    ]
+    pairs = distinct(np.concatenate(touching))
+    members = {i: [i] for i in range(count)}
+    found = [[i] for i in range(count)]
+    while len(pairs) and len(members) > 2:
+        a, b = pairs[np.linalg.norm(colour[pairs[:, 0]] - colour[pairs[:, 1]], axis=1).argmin()]
         total = sizes[a] + sizes[b]
         colour[a] = (colour[a] * sizes[a] + colour[b] * sizes[b]) / total
         sizes[a] = total
-        regions[a] = regions[a] | regions.pop(b)
-        renamed = {tuple(sorted(a if end == b else end for end in pair)) for pair in pairs}
-        pairs = {(x, y) for x, y in renamed if x != y}
-        found.append(regions[a])
-    return sorted(found, key=lambda mask: -int(mask.sum()))[:1000]
+        members[a] = members[a] + members.pop(b)
+        pairs = distinct(np.where(pairs == b, a, pairs))
+        found.append(members[a])
+    areas = np.bincount(labels.ravel(), minlength=count)
+    found.sort(key=lambda parts: -int(areas[parts].sum()))
+    return [np.isin(labels, parts) for parts in found[:1000]]
+
+
+def distinct(pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(n, 2) neighbours, each pair once and the smaller number first."""
+    pairs = np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1)
+    return np.unique(pairs, axis=0)
 
 
 def main() -> None:

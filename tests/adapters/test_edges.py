@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from adapters.base import Defaults, Scene
 from adapters.edge_drawing import EdgeDrawer
 from adapters.edge_thinning import edge_normals, thin_edges
-from adapters.edges import Edges, EdgesAdapter
+from adapters.edges import LINE, Edges, EdgesAdapter, before_padding
 from adapters.results import EdgeMap
 from composer import Composer
 from sam.errors import BadPrompt
@@ -61,6 +61,20 @@ def test_tiles_are_drawn_as_the_whole_would_be(inside: tuple[int, int], size: tu
     assert differ.mean() < 1e-3
 
 
+@pytest.mark.parametrize("inside", [(64, 41), (33, 64), (64, 64), (8, 64)])
+def test_where_the_padding_begins_is_no_edge(inside: tuple[int, int]) -> None:
+    low_res = torch.full((1, 32, 32), -30.0)
+    rows, columns = (max(1, side // 2) for side in inside)
+    low_res[:, :rows, :columns] = 3.0  # a mask of the whole image, which ends where the padding begins
+    for maps, some in ((low_res, True), (before_padding(low_res, 64, inside), False)):
+        drawer = EdgeDrawer((32, 32), 64, inside, (50, 50))
+        drawer.add(maps)
+        assert drawer.values().any() == (some and inside != (64, 64))
+    inner = before_padding(low_res, 64, inside, skipped=3)
+    kept = [max(1, side * 32 // 64 - 3 if side < 64 else 32) for side in inside]
+    assert (inner == low_res[:, : kept[0], : kept[1]].mean()).all()
+
+
 def test_masks_without_an_outline_have_no_edges() -> None:
     drawer = EdgeDrawer((32, 32), 64, (64, 64), (50, 50))
     drawer.add(torch.stack([torch.full((32, 32), -5.0), torch.full((32, 32), 5.0)]))
@@ -101,7 +115,8 @@ def test_edges_of_the_head_and_of_both(small_preset: Path, photo: npt.NDArray[np
     scene = Composer.load(small_preset).open(photo)
     masks, head, both = (ask(scene, source=source).values for source in ("masks", "head", "both"))
     assert head.max() == both.max() == 1
-    logits = scene.upsample(scene.embedding.edge_logits[:, 0])[0]
+    inside = scene.embedding.input_size
+    logits = scene.upsample(before_padding(scene.embedding.edge_logits[:, 0], 128, inside, LINE))[0]
     expected = logits.sigmoid().numpy()
     np.testing.assert_allclose(head, expected / expected.max(), rtol=1e-5)
     product = np.sqrt(masks * head)
