@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from apps.console import flowing
-from apps.evaluating import edges, masks, prompts, regions, whole
+from apps.evaluating import edges, masks, prompts, whole
 
 HELP = "Measure a model, or results of any program, on labelled photos."
 EPILOG = """
@@ -35,18 +35,6 @@ photo.
 
 sam-composer eval edges --bsds BSDS500 --json edges.json --plot edges.png
 """
-REGIONS_EPILOG = """
-[bold]Data[/bold]
-
---bsds ROOT: as for `eval edges`.
-
---predictions DIR: for each photo NAME.mat (ucm2, an ultrametric contour map), or NAME.png or NAME.npy with
-one segmentation as whole numbers.
-
-[bold]Example[/bold]
-
-sam-composer eval regions --bsds BSDS500 --predictions UCM --json regions.json
-"""
 ALL_EPILOG = """
 [bold]Example[/bold]
 
@@ -73,7 +61,6 @@ def register(app: typer.Typer) -> None:
         ("boxes", prompts.BOXES_HELP, EPILOG, prompts.boxes),
         ("thresholds", prompts.THRESHOLDS_HELP, EPILOG, prompts.thresholds),
         ("edges", edges.HELP, EDGES_EPILOG, edges.edges),
-        ("regions", regions.HELP, REGIONS_EPILOG, regions.regions),
         ("proposals", masks.PROPOSALS_HELP, EPILOG, masks.proposals),
         ("all", whole.HELP, ALL_EPILOG, whole.every),
         ("instances", masks.INSTANCES_HELP, INSTANCES_EPILOG, masks.instances),

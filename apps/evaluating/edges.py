@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apps.choices import EdgeSource
 from apps.console import counting
 from apps.evaluating.options import (
     MODEL,
     RESULTS,
-    Bsds,
-    BsdsSplit,
     Checkpoint,
     Device,
     Json,
@@ -26,13 +23,13 @@ from apps.evaluating.options import (
     check_outputs,
     load_composer,
     named,
-    refuse_given,
 )
+from apps.evaluating.options import EdgeSource as Source
 
 if TYPE_CHECKING:
     from composer.composer import Composer
     from composer.evaluation.boundaries.evaluate import Predict
-    from composer.evaluation.boundaries.truth import DrawnImage
+    from composer.evaluation.boundaries.truth import DrawnImage, DrawnSet
 
 HELP = """Precision and recall of edges against boundaries that people drew: the BSDS500 benchmark.
 
@@ -41,22 +38,17 @@ the whole set, OIS at the best for each photo, AP the area under the curve, R50 
 """
 
 
-OF_A_MODEL = (
-    "edge_source", "points_per_side", "preset", "checkpoint", "device", "precision", "save_maps",
-)  # fmt: skip
-"""Parameters that maps from files leave without effect."""
-
-
 def edges(
-    context: typer.Context,
-    bsds: Bsds,
-    split: BsdsSplit = None,
+    bsds: Annotated[
+        Path, typer.Option("--bsds", metavar="ROOT", help="BSDS500, or images/ with groundTruth/.")
+    ],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     predictions: Annotated[
         Path | None,
         typer.Option("--predictions", metavar="DIR", help="Maps to evaluate in place of the model's."),
     ] = None,
-    edge_source: Annotated[
-        EdgeSource | None,
+    source: Annotated[
+        Source | None,
         typer.Option(help="Of the model's edges. (default: the preset's)", rich_help_panel=MODEL),
     ] = None,
     points_per_side: Annotated[
@@ -95,37 +87,38 @@ def edges(
     truth = open_bsds(bsds, split).limited(limit_images)
     check_outputs(json, plot)
     if predictions is not None:
-        refuse_given(context, OF_A_MODEL, "is of a model's edges; --predictions takes maps from files")
+        if save_maps is not None or source is not None:
+            raise UsageError("--predictions takes maps from files: leave --save-maps and --source out")
         if not predictions.is_dir():
             raise UsageError(f"{predictions}: no such folder", field="predictions")
-        predict, who = maps_in(predictions, truth, photo_size), predictions.resolve().name
+        predict, who = maps_in(predictions, photo_size), predictions.resolve().name
         about: dict[str, Any] = {"predictions": str(predictions)}
     else:
         composer = load_composer(preset, checkpoint, device, precision)
-        predict, request = of_model(composer, edge_source, points_per_side, save_maps)
+        predict, request = of_model(composer, source, points_per_side, save_maps)
         who = composer.preset.name
         about = about_model(composer) | {"request": request}
         if save_maps is not None:
             ensure_folder(save_maps)
     with counting(len(truth), "photos") as (start, _):
         found = evaluate_boundaries(truth, predict, thresholds=thresholds, workers=workers, on_image=start)
-    title = named(f"edges: {who}", truth.title)
+    title = named(f"edges: {who}", _name(truth, split))
     Console().print(boundary_table(found, title))
     if json is not None:
-        write_json(json, found.to_json() | about | {"split": truth.split} | about_run(truth.source))
+        write_json(json, found.to_json() | about | {"split": split} | about_run(truth.source))
     if plot is not None:
         save_curve(plot, found, title)
 
 
 def photo_size(image: DrawnImage) -> tuple[int, int]:
-    """(H, W) of a photo as it is displayed. Raises BadImage."""
+    """(H, W) of a photo, from its header. Raises BadImage."""
     from composer.images import open_image
 
     return open_image(image.path).size
 
 
 def of_model(
-    composer: Composer, source: EdgeSource | None = None, per_side: int = 16, save: Path | None = None
+    composer: Composer, source: Source | None = None, per_side: int = 16, save: Path | None = None
 ) -> tuple[Predict, dict[str, Any]]:
     """What gives a photo's thinned edges, and the request as JSON values.
 
@@ -152,3 +145,7 @@ def of_model(
         return found.values.astype(np.float64)
 
     return predict, request_record(request)
+
+
+def _name(truth: DrawnSet, split: str) -> str:
+    return f"{Path(truth.source).resolve().name} {split}"

@@ -26,7 +26,6 @@ from apps.evaluating.options import (
     ground_truth,
     load_composer,
     named,
-    refuse_given,
 )
 
 PROPOSALS_HELP = """Average recall of object proposals: what share of segments the best 10, 100, 1000 find.
@@ -85,13 +84,7 @@ def proposals(
         save_recall_plot(plot, found, title)
 
 
-OF_A_MODEL = ("refine", "conf", "trust_detector", "preset", "checkpoint", "device", "precision")
-"""Parameters that a file of finished results leaves without effect."""
-OF_A_DETECTOR = ("conf", "trust_detector")
-
-
 def instances(
-    context: typer.Context,
     coco: Annotated[
         tuple[Path, Path],
         typer.Option("--coco", metavar="IMAGES ANN", help="A photo folder and a COCO instance file."),
@@ -149,10 +142,6 @@ def instances(
 
     if [results, boxes, detector].count(None) != 2:
         raise UsageError("give one of --results FILE, --boxes FILE and --detector FILE", field="results")
-    if results is not None:
-        refuse_given(context, OF_A_MODEL, "is of masks that are made; --results evaluates finished ones")
-    elif detector is None:
-        refuse_given(context, OF_A_DETECTOR, "is of a detector that is run; --boxes reads what one has found")
     truth = InstanceTruth.open(*coco).limited(limit_images)
     check_outputs(json, None)
     if results is not None:

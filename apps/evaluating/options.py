@@ -6,7 +6,6 @@ import enum
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,10 +33,6 @@ Coco = Annotated[
 Masks = Annotated[
     Path | None,
     typer.Option("--masks", metavar="DIR", help="A folder with images/ and masks/.", rich_help_panel=DATA),
-]
-Bsds = Annotated[Path, typer.Option("--bsds", metavar="ROOT", help="BSDS500, or images/ with groundTruth/.")]
-BsdsSplit = Annotated[
-    str | None, typer.Option("--split", help="train, val or test. (default: test, where there are splits)")
 ]
 LimitImages = Annotated[
     int | None,
@@ -102,6 +97,14 @@ class Clicker(str, enum.Enum):
     random = "random"
 
 
+class EdgeSource(str, enum.Enum):
+    """Where the model's edges come from."""
+
+    masks = "masks"
+    head = "head"
+    both = "both"
+
+
 def ground_truth(
     panoptic: Path | None, coco: tuple[Path, Path] | None, masks: Path | None, limit: int | None
 ) -> GroundTruth:
@@ -119,25 +122,6 @@ def ground_truth(
         assert masks is not None
         truth = open_mask_folder(masks)
     return truth.limited(limit)
-
-
-def refuse_given(context: typer.Context, names: Iterable[str], why: str) -> None:
-    """Options that would have no effect are mistakes.
-
-    Args:
-        context: of the call.
-        names: of the parameters.
-        why: end of the message, after the option's name.
-
-    Raises:
-        UsageError: one of them was given on the command line.
-    """
-    from sam.errors import UsageError
-
-    for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"--{name.replace('_', '-')} {why}", field=name)
 
 
 def check_outputs(json: Path | None, plot: Path | None) -> None:

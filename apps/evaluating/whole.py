@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apps.console import counting, one_line, say, warn
+from apps.console import counting, say
 from apps.evaluating.options import (
     Checkpoint,
     Device,
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 HELP = """Every measure on every labelled set of a folder: a report in Markdown and JSON, with plots.
 
 Points, boxes and proposals on COCO-panoptic folders and on folders with instances.json and images/, edges on
-BSDS500. What is done is kept: the report is written again after each measure. A set that contradicts itself
-is named in it, and the others are measured all the same (exit code 4).
+BSDS500. What is done is kept: the report is written again after each measure.
 """
 
 
@@ -47,7 +46,6 @@ def every(
     precision: Precision = "auto",
 ) -> None:
     """Evaluate everything; the texts of the options say what each is."""
-    from apps.segmenting import SOME_FAILED
     from composer.evaluation.scoring import MaskFilter
     from composer.evaluation.whole_report import MEASURES, find_sets, write_report
     from composer.formats.atomic import ensure_folder
@@ -63,30 +61,18 @@ def every(
         for measure in MEASURES[found.kind]:
             sections.append(_measured(composer, found, measure, which, limit_images, out))
             written = write_report(out, sections, about)
-    failed = sum(section.error is not None for section in sections)
-    say(
-        f"{len(sections) - failed} measures on {len(sets)} sets"
-        + (f", {failed} failed" if failed else "")
-        + f"; {', '.join(map(str, written))}"
-    )
-    if failed:
-        raise typer.Exit(SOME_FAILED)
+    say(f"{len(sections)} measures on {len(sets)} sets; {', '.join(map(str, written))}")
 
 
 def _measured(
     composer: Composer, found: FoundSet, measure: str, which: MaskFilter, limit: int | None, out: Path
 ) -> Section:
     from composer.evaluation.whole_report import Section
-    from sam.errors import BadAnnotation, BadImage
 
     plot = f"{found.name.replace('/', '-')}-{measure}.png"
     title = named(f"{measure}: {composer.preset.name}", found.name)
     run = _edges if measure == "edges" else _masks
-    try:
-        figures = run(composer, found, measure, which, limit, out / plot, title)
-    except (BadAnnotation, BadImage) as error:  # of this set; the others may be good
-        warn(f"error: {found.name}, {measure}: {one_line(str(error))}")
-        return Section(found, measure, {}, None, str(error))
+    figures = run(composer, found, measure, which, limit, out / plot, title)
     return Section(found, measure, figures, plot)
 
 

@@ -271,7 +271,7 @@ def open_mask_folder(folder: Path) -> GroundTruth:
 
 def _map_reader(path: Path) -> ReadSegments:
     def read(size: Size) -> list[Segment]:
-        ids = read_label_map(path, size)
+        ids = _read_map(path, size)
         return Segment.of_masks([encode_mask(ids == value) for value in np.unique(ids) if value])
 
     return read
@@ -282,17 +282,13 @@ def _files_reader(folder: Path) -> ReadSegments:
         files = [path for path in _listing(folder) if path.suffix.lower() == ".png"]
         if not files:
             raise BadAnnotation(f"{folder}: no mask (*.png) in it")
-        return Segment.of_masks([encode_mask(read_label_map(path, size) != 0) for path in files])
+        return Segment.of_masks([encode_mask(_read_map(path, size) != 0) for path in files])
 
     return read
 
 
-def read_label_map(path: Path, size: Size) -> npt.NDArray[np.int64]:
-    """(H, W) values of a PNG; colours count as the panoptic format has them.
-
-    Raises:
-        BadAnnotation: a file that cannot be read, or of another size than ``size`` (H, W).
-    """
+def _read_map(path: Path, size: Size) -> npt.NDArray[np.int64]:
+    """(H, W) values of a PNG; colours count as the panoptic format has them."""
     try:
         with open_picture(path, ["PNG"]) as image:
             if (image.height, image.width) != size:

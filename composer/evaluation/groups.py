@@ -25,11 +25,11 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % confidence interval, in [0, 1]; None where one photo says nothing of others."""
+    """A mean and its 95 % confidence interval, in [0, 1]."""
 
     mean: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -128,15 +128,11 @@ def _scores(
 ) -> GroupScores:
     sums = np.stack([photo.sum(0) for photo in photos])
     counts = np.array([len(photo) for photo in photos], np.float64)
-    mean = (sums.sum(0) / counts.sum()).tolist()
-    low: list[float | None] = [None] * len(mean)
-    high: list[float | None] = [None] * len(mean)
-    if len(photos) > 1:
-        drawn = rng.integers(0, len(photos), (RESAMPLES, len(photos)))
-        means = sums[drawn].sum(1) / counts[drawn].sum(1)[:, None]
-        low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0).tolist()
-    intervals = [Interval(*row) for row in zip(mean, low, high, strict=True)]
-    miou = dict(zip(clicks, intervals, strict=True))
+    drawn = rng.integers(0, len(photos), (RESAMPLES, len(photos)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)[:, None]
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    mean = sums.sum(0) / counts.sum()
+    miou = {count: Interval(float(mean[i]), float(low[i]), float(high[i])) for i, count in enumerate(clicks)}
     return GroupScores(name, int(counts.sum()), len(photos), miou)
 
 

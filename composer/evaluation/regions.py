@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,11 +18,7 @@ import numpy.typing as npt
 from composer.evaluation.boundaries.counts import thresholds_between
 from composer.evaluation.boundaries.maps import read_ucm2
 from composer.evaluation.boundaries.truth import DrawnImage, DrawnSet, Segments
-from composer.evaluation.ground_truth import read_label_map
 from sam.errors import BadAnnotation
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 Floats = npt.NDArray[np.float64]
 Scales = Sequence[Segments]
@@ -107,24 +103,6 @@ class RegionEvaluation:
         }
 
 
-def region_table(evaluation: RegionEvaluation, title: str) -> Table:
-    """A row for each measure: at the best threshold for the set, at the best for each photo."""
-    from rich.table import Table
-    from rich.text import Text
-
-    found = Table(title=Text(title, style="table.title"), title_justify="left")
-    for heading in ("", "ODS", "threshold", "OIS", "best"):
-        found.add_column(heading, justify="right" if heading else "left")
-    for name, figures in evaluation.to_json().items():
-        if isinstance(figures, dict):
-            values = (figures.get(key) for key in ("ods", "ods_threshold", "ois", "best"))
-            found.add_row(name.replace("_", " "), *("" if v is None else f"{v:.3f}" for v in values))
-    scales = len(evaluation.thresholds)
-    found.caption = f"{len(evaluation.images)} photos, {scales} segmentation{'s' * (scales > 1)} of each"
-    found.caption_justify = "left"
-    return found
-
-
 def evaluate_regions(
     truth: DrawnSet,
     segment: Callable[[DrawnImage], Scales],
@@ -138,19 +116,13 @@ def evaluate_regions(
         on_image: called with a photo's name before.
 
     Raises:
-        BadAnnotation: ground truth that cannot be read, or of another size; another number of segmentations
-            than of the photos before.
+        BadAnnotation: ground truth that cannot be read, or of another size.
     """
-    rows: list[ImageRegions] = []
+    rows = []
     for image in truth:
         if on_image:
             on_image(image.name)
         scales = segment(image)
-        if rows and len(scales) != len(rows[0].covered):
-            raise BadAnnotation(
-                f"{image.name}: {len(scales)} segmentations, but {rows[0].name} has {len(rows[0].covered)}; "
-                "give contour maps for all photos, or label maps for all"
-            )
         height, width = scales[0].shape
         rows.append(score_regions(image.name, scales, image.segmentations((height, width))))
     return RegionEvaluation(tuple(rows))
@@ -191,44 +163,8 @@ def variation_of_information(shared: Floats) -> float:
     return float(2 * _entropy(joint) - _entropy(joint.sum(0)) - _entropy(joint.sum(1)))
 
 
-def read_scales(path: Path, thresholds: int, size: tuple[int, int]) -> list[Segments]:
-    """One photo's segmentations from a file of any program.
-
-    Args:
-        path: a .mat file with ``ucm2``, or one segmentation as whole numbers: a PNG (grey of 8 or 16 bits,
-            palette index, RGB) or a .npy file.
-        thresholds: of a contour map.
-        size: (H, W) of the photo.
-
-    Returns:
-        ``thresholds`` segmentations of a contour map; of another file the one that it holds.
-
-    Raises:
-        BadAnnotation: a file that cannot be read, of another size, or with values that mean nothing.
-    """
-    if path.suffix.lower() == ".mat":
-        return ucm_scales(path, thresholds, size)
-    if path.suffix.lower() == ".png":
-        return [read_label_map(path, size)]
-    try:
-        labels = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise BadAnnotation(f"{path}: cannot be read as an array ({error})") from error
-    if labels.ndim != 2 or labels.dtype.kind not in "iub":
-        raise BadAnnotation(
-            f"{path}: an array of {labels.dtype} of shape {labels.shape}; expected whole numbers, H x W"
-        )
-    _check_size(path, labels.shape, size)
-    return [labels.astype(np.int64)]
-
-
-def ucm_scales(path: Path, thresholds: int, size: tuple[int, int]) -> list[Segments]:
+def ucm_scales(path: Path, thresholds: int) -> list[Segments]:
     """The segmentations of an ultrametric contour map: regions that no contour above a threshold parts.
-
-    Args:
-        path: a .mat file with ``ucm2``, (2 H + 1, 2 W + 1) numbers from 0 to 1.
-        thresholds: how many.
-        size: (H, W) of the photo.
 
     Raises:
         BadAnnotation: not such a file.
@@ -240,23 +176,11 @@ def ucm_scales(path: Path, thresholds: int, size: tuple[int, int]) -> list[Segme
     except Exception as error:  # scipy raises whatever its parser trips over
         detail = f"{type(error).__name__}: {error}"
         raise BadAnnotation(f"{path}: cannot be read as a contour map ({detail})") from error
-    if ucm.ndim != 2:
-        raise BadAnnotation(f"{path}: 'ucm2' has the shape {ucm.shape}; expected 2 H + 1 by 2 W + 1 numbers")
-    _check_size(path, ((ucm.shape[0] - 1) // 2, (ucm.shape[1] - 1) // 2), size)
-    if not ((ucm >= 0) & (ucm <= 1)).all():  # NaN is neither
-        raise BadAnnotation(f"{path}: 'ucm2' holds values that are not numbers from 0 to 1")
     scales = []
     for threshold in thresholds_between(thresholds):
         _, regions = cv2.connectedComponents((ucm <= threshold).astype(np.uint8), connectivity=8)
         scales.append(regions[1::2, 1::2].astype(np.int64))
     return scales
-
-
-def _check_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
-    if found != size:
-        raise BadAnnotation(
-            f"{path}: of a photo of {found[1]} x {found[0]} pixels, but its photo has {size[1]} x {size[0]}"
-        )
 
 
 def _shared_pixels(truth: Segments, found: Segments) -> Floats:

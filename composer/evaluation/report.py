@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from composer.evaluation.groups import GroupScores, Interval
+from composer.evaluation.groups import GroupScores
 from composer.evaluation.scoring import Evaluation
 from composer.evaluation.thresholds import ThresholdEvaluation
 from composer.formats.atomic import write_bytes, write_json
@@ -66,27 +65,21 @@ def group_table(groups: Sequence[GroupScores], title: str) -> Table:
     for count in groups[0].miou:
         found.add_column(str(count), justify="right")
     for group in groups:
-        cells = [Text(f"{100 * i.mean:.1f} {_interval(i)}") for i in group.miou.values()]
-        found.add_row(Text(group.name), str(group.masks), str(group.images), *cells)
+        cells = [f"{100 * i.mean:.1f} [{100 * i.low:.1f}, {100 * i.high:.1f}]" for i in group.miou.values()]
+        found.add_row(Text(group.name), str(group.masks), str(group.images), *map(Text, cells))
     found.caption = "mean IoU in % by number of prompts, with 95 % intervals (bootstrap over photos)"
     found.caption_justify = "left"
     return found
 
 
-def _interval(interval: Interval) -> str:
-    if interval.low is None or interval.high is None:
-        return "[-]"
-    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
 def groups_json(groups: Sequence[GroupScores]) -> dict[str, Any]:
-    """``{group: {"masks", "images", "miou": {"1": {"mean", "low", "high"}, …}}}``; null: of one photo."""
+    """``{group: {"masks", "images", "miou": {"1": {"mean", "low", "high"}, …}}}``."""
     return {
         group.name: {
             "masks": group.masks,
             "images": group.images,
             "miou": {
-                str(count): {key: None if v is None else round(v, 6) for key, v in asdict(i).items()}
+                str(count): {"mean": round(i.mean, 6), "low": round(i.low, 6), "high": round(i.high, 6)}
                 for count, i in group.miou.items()
             },
         }

@@ -47,16 +47,14 @@ class Section:
     Attributes:
         found: the set.
         measure: ``points``, ``boxes``, ``proposals`` or ``edges``.
-        figures: its JSON object; empty where it failed.
-        plot: file name of its plot, beside the report; None where it failed.
-        error: why it failed.
+        figures: its JSON object.
+        plot: file name of its plot, beside the report.
     """
 
     found: FoundSet
     measure: str
     figures: Mapping[str, Any]
-    plot: str | None
-    error: str | None = None
+    plot: str
 
 
 def find_sets(folder: Path) -> list[FoundSet]:
@@ -91,12 +89,6 @@ def write_report(folder: Path, sections: Sequence[Section], about: Mapping[str, 
         "sets": [
             {"set": s.found.name, "kind": s.found.kind, "measure": s.measure, "plot": s.plot, **s.figures}
             for s in sections
-            if s.error is None
-        ],
-        "failed": [
-            {"set": s.found.name, "kind": s.found.kind, "measure": s.measure, "error": s.error}
-            for s in sections
-            if s.error is not None
         ],
     }
     return [
@@ -116,12 +108,8 @@ def markdown(sections: Sequence[Section], about: Mapping[str, Any]) -> str:
         f"- command: `{about.get('command')}`",
         "",
     ]
-    failed = [section for section in sections if section.error is not None]
-    if failed:
-        lines += ["## failed", "", "| set | measure | why |", "|---|---|---|"]
-        lines += [f"| {s.found.name} | {s.measure} | {_in_a_cell(str(s.error))} |" for s in failed] + [""]
     for measure in HEADLINES:
-        mine = [section for section in sections if section.measure == measure and section.error is None]
+        mine = [section for section in sections if section.measure == measure]
         if not mine:
             continue
         keys = HEADLINES[measure]
@@ -152,10 +140,6 @@ def _kind(folder: Path) -> Kind | None:
     if (folder / "images").is_dir() and (folder / "groundTruth").is_dir() and folder.name != "data":
         return "bsds"
     return None
-
-
-def _in_a_cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _cell(figures: Mapping[str, Any], key: str) -> str:

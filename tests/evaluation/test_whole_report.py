@@ -46,16 +46,13 @@ def test_the_report(tmp_path: Path) -> None:
     one = FoundSet("scenes", "panoptic", tmp_path)
     sections = [
         Section(one, "points", {"miou": {"1": 0.4, "3": 0.55}, "oracle": {"1": 0.5}, "images": 7}, "p.png"),
-        Section(one, "boxes", {}, None, "x.png: 4 | 5\npixels"),
         Section(one, "proposals", {"ar@10": 0.1, "ar@100": 0.2, "ar@1000": None, "images": 7}, "r.png"),
     ]
     text = markdown(sections, ABOUT)
     assert "| scenes | 7 | 0.400 | 0.500 | 0.550 | - |" in text
     assert "| scenes | 7 | 0.100 | 0.200 | - |" in text
     assert "![scenes: points](p.png)" in text and "SHA-256 `ab`" in text and "edges" not in text
-    assert "| scenes | boxes | x.png: 4 \\| 5 pixels |" in text and "## boxes" not in text
     write_report(tmp_path / "out", sections, ABOUT)
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["sets"][1]["measure"] == "proposals" and report["preset"] == "tiny"
-    assert [(f["measure"], f["error"]) for f in report["failed"]] == [("boxes", "x.png: 4 | 5\npixels")]
     assert (tmp_path / "out/report.md").read_text() == text

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
 from composer.evaluation.boundaries.counts import THRESHOLDS, BoundaryCounts, Map, count_matches
-from composer.evaluation.boundaries.maps import find_maps, read_map
+from composer.evaluation.boundaries.maps import find_map, read_map
 from composer.evaluation.boundaries.summary import BoundaryEvaluation, ImageBoundaries
 from composer.evaluation.boundaries.truth import DrawnImage, DrawnSet
 
@@ -46,14 +46,9 @@ def evaluate_boundaries(
     return BoundaryEvaluation(tuple(rows))
 
 
-def maps_in(folder: Path, truth: DrawnSet, size_of: Callable[[DrawnImage], tuple[int, int]]) -> Predict:
-    """Maps read from files named as the photos; see :func:`composer.evaluation.boundaries.maps.read_map`.
-
-    Raises:
-        BadAnnotation: photos without a map.
-    """
-    paths = find_maps(folder, (image.path.stem for image in truth))
-    return lambda image: read_map(paths[image.path.stem], size_of(image))
+def maps_in(folder: Path, size_of: Callable[[DrawnImage], tuple[int, int]]) -> Predict:
+    """Maps read from files named as the photos; see :func:`composer.evaluation.boundaries.maps.read_map`."""
+    return lambda image: read_map(find_map(folder, image.path.stem), size_of(image))
 
 
 def _in_order(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,6 @@ from sam.errors import BadAnnotation
 from sam.pillow import open_picture
 
 SUFFIXES = (".png", ".npy", ".mat")
-NAMED = 5
-"""Missing files that a message names."""
 _FULL = {"L": 255, "1": 1, "I;16": 65535, "I;16B": 65535, "I": 65535}
 """The value that stands for 1, for each of Pillow's modes of a grey PNG."""
 
@@ -71,26 +68,6 @@ def read_map(path: Path, size: tuple[int, int]) -> Map:
         low, high = float(values.min()), float(values.max())
         raise BadAnnotation(f"{path}: values from {low:g} to {high:g}; expected numbers from 0 to 1")
     return values
-
-
-def find_maps(folder: Path, stems: Iterable[str]) -> dict[str, Path]:
-    """The file of every photo's map, by stem.
-
-    Raises:
-        BadAnnotation: photos without one (the first few are named), or with several.
-    """
-    found: dict[str, Path] = {}
-    missing = []
-    for stem in stems:
-        if any((folder / f"{stem}{suffix}").is_file() for suffix in SUFFIXES):
-            found[stem] = find_map(folder, stem)
-        else:
-            missing.append(stem)
-    if missing:
-        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-        kinds = ", ".join(SUFFIXES)
-        raise BadAnnotation(f"{folder}: no map ({kinds}) of {', '.join(missing[:NAMED])}{more}")
-    return found
 
 
 def _png(path: Path) -> npt.NDArray[np.float64]:

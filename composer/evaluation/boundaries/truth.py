@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from composer.folders import IMAGE_SUFFIXES
 from sam.errors import BadAnnotation, UsageError
 
 Segments = npt.NDArray[np.int64]
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,8 @@ class DrawnImage:
         return self.path.name
 
     def boundaries(self, size: tuple[int, int] | None = None) -> list[Mask]:
-        """(H, W) bool for each annotator.
-
-        Raises:
-            BadAnnotation: a file that cannot be read, drawings of another size than ``size`` (H, W), or
-                without a single boundary.
-        """
-        drawn = [np.asarray(m) > 0 for m in _read(self.truth, "Boundaries", size)]
-        if not any(one.any() for one in drawn):
-            raise BadAnnotation(f"{self.truth}: no annotator drew a boundary, nothing could be found")
-        return drawn
+        """(H, W) bool for each annotator. Raises BadAnnotation, also where ``size`` (H, W) is another."""
+        return [np.asarray(m) > 0 for m in _read(self.truth, "Boundaries", size)]
 
     def segmentations(self, size: tuple[int, int] | None = None) -> list[Segments]:
         """(H, W) int64 segment numbers for each annotator; errors as :meth:`boundaries`."""
@@ -59,12 +50,10 @@ class DrawnSet:
     Attributes:
         source: where it comes from, for reports.
         images: at least one.
-        split: ``train``, ``val`` or ``test``; None where there are none.
     """
 
     source: str
     images: tuple[DrawnImage, ...]
-    split: str | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -72,61 +61,43 @@ class DrawnSet:
     def __iter__(self) -> Iterator[DrawnImage]:
         return iter(self.images)
 
-    @property
-    def title(self) -> str:
-        """The folder's name and the split."""
-        name = Path(self.source).resolve().name
-        return f"{name} {self.split}" if self.split else name
-
     def limited(self, count: int | None) -> DrawnSet:
         """The first ``count`` photos; None: all."""
-        return replace(self, images=self.images[:count])
+        return DrawnSet(self.source, self.images[:count])
 
 
-def open_bsds(root: Path, split: str | None = None) -> DrawnSet:
+def open_bsds(root: Path, split: str = "test") -> DrawnSet:
     """The photos of one split of BSDS500, or of a plain folder with ``images/`` and ``groundTruth/``.
 
     Args:
         root: the folder that holds ``data/`` or ``BSDS500/data/``, or that folder itself.
-        split: ``train``, ``val`` or ``test``; None: ``test``, where there are splits.
+        split: ``train``, ``val`` or ``test``; a plain folder has none.
 
     Raises:
-        UsageError: no such folder, or a split that it does not have.
-        BadAnnotation: neither layout, no photo, a photo without drawings, or drawings without a photo.
+        UsageError: no such folder.
+        BadAnnotation: neither layout, no photo, or a photo without ground truth.
     """
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder", field="bsds")
-    if split not in (None, *SPLITS):
-        raise UsageError(f"split {split!r}: expected one of {', '.join(SPLITS)}", field="split")
     base, part = _layout(root, split)
     photos = sorted(p for p in (base / "images" / part).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
     if not photos:
         raise BadAnnotation(f"{base / 'images' / part}: no photo in it, nothing to evaluate on")
-    drawings = base / "groundTruth" / part
-    images = [DrawnImage(p, drawings / f"{p.stem}.mat") for p in photos]
+    images = [DrawnImage(p, base / "groundTruth" / part / f"{p.stem}.mat") for p in photos]
     for image in images:
         if not image.truth.is_file():
             raise BadAnnotation(f"{image.truth}: missing, the ground truth of {image.path}")
-    stems = {path.stem for path in photos}
-    for path in sorted(drawings.glob("*.mat")):
-        if path.stem not in stems:
-            raise BadAnnotation(f"{path}: drawings of a photo that is not in {base / 'images' / part}")
-    return DrawnSet(str(root), tuple(images), part or None)
+    return DrawnSet(str(root), tuple(images))
 
 
-def _layout(root: Path, split: str | None) -> tuple[Path, str]:
-    part = split or "test"
+def _layout(root: Path, split: str) -> tuple[Path, str]:
     for base in (root, root / "data", root / "BSDS500" / "data"):
-        if (base / "images" / part).is_dir():
-            return base, part
+        if (base / "images" / split).is_dir():
+            return base, split
     if (root / "images").is_dir() and (root / "groundTruth").is_dir():
-        if split is not None:
-            raise UsageError(
-                f"{root}: images/ and groundTruth/ without splits; leave --split {split} out", field="split"
-            )
         return root, ""
     raise BadAnnotation(
-        f"{root}: expected data/images/{part}/ with data/groundTruth/{part}/ (BSDS500), "
+        f"{root}: expected data/images/{split}/ with data/groundTruth/{split}/ (BSDS500), "
         "or images/ with groundTruth/"
     )
 
