@@ -129,13 +129,9 @@ def instances(
     from rich.console import Console
 
     from adapters.detect import Detect
-    from composer.evaluation.instances import (
-        InstanceTruth,
-        evaluate_instances,
-        instance_table,
-        masks_of_boxes,
-        masks_of_detector,
-    )
+    from composer.evaluation.detected_masks import masks_of_boxes, masks_of_detector
+    from composer.evaluation.instance_truth import InstanceTruth
+    from composer.evaluation.instances import evaluate_instances, instance_table
     from composer.formats.atomic import write_json
     from composer.requests import request_record
     from sam.errors import UsageError

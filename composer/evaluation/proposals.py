@@ -21,7 +21,8 @@ from adapters.proposals import Proposals, ProposalsAdapter
 from adapters.results import Instances
 from adapters.rle import RLE
 from composer.evaluation.ground_truth import GroundTruth, LabelledImage, Segment
-from composer.evaluation.scoring import OpenScene, existing_photos
+from composer.evaluation.missing import photos_present
+from composer.evaluation.scoring import OpenScene
 from sam.errors import BadAnnotation
 
 COUNTS = (10, 100, 1000)
@@ -178,7 +179,7 @@ def _match(
 def _scenes(
     open_scene: OpenScene, truth: GroundTruth, on_image: Callable[[str], None] | None
 ) -> Iterator[tuple[LabelledImage, Scene, list[Segment]]]:
-    existing_photos(truth)
+    photos_present((image.path for image in truth), truth.source)
     for image in truth:
         if on_image:
             on_image(image.name)

@@ -224,8 +224,8 @@ class TestInstances:
     @pytest.mark.parametrize(
         ("change", "reason"),
         [
-            ({"image_id": 77}, "result 0: image 77 is not in"),
-            ({"category_id": 9}, "category 9 is not in"),
+            ({"image_id": 77}, "result 0: image_id 77 is not listed under 'images' of instances.json"),
+            ({"category_id": 9}, "category_id 9 is not listed under 'categories'"),
             ({"score": "high"}, "'score' must be a number"),
             ({"bbox": [1, 2]}, "'bbox' must be"),
             ({"segmentation": None, "bbox": None}, "has no 'segmentation' or 'bbox'"),
@@ -260,7 +260,44 @@ class TestInstances:
         coco.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
         ended = evaluate("instances", "--coco", photos, coco, "--results", coco)
         assert ended.code == 3 and "no instance in it" in ended.error
+
+    def test_a_missing_photo_stops_the_run_before_it_starts(
+        self, evaluate, model, photos: Path, coco: Path
+    ) -> None:
+        results = self.saved(coco, self.results(coco))
         (photos / "b.jpg").unlink()
+        (photos / "a.jpg").write_bytes(b"never opened")
+        ended = evaluate("instances", "--coco", photos, coco, "--boxes", results, *model)
+        assert ended.code == 3 and f"{photos / 'b.jpg'}: is annotated in {coco}" in ended.error
+
+    @pytest.mark.parametrize(
+        ("key", "change", "reason"),
+        [
+            ("images", {"id": 1}, "images[2]: a second entry with the id 1"),
+            ("annotations", {"image_id": 8}, "annotation 6: image_id 8 is not listed under 'images'"),
+            (
+                "annotations",
+                {"segmentation": [[1, 2]]},
+                "annotation 6: 'segmentation' must be an RLE or a list",
+            ),
+            ("categories", {"id": 1}, "categories[1]: a second entry with the id 1"),
+        ],
+    )
+    def test_annotations_that_do_not_fit(
+        self, evaluate, photos: Path, coco: Path, key: str, change: dict[str, object], reason: str
+    ) -> None:
+        results, index = self.saved(coco, self.results(coco)), json.loads(coco.read_text())
+        index[key][-1] |= change
+        coco.write_text(json.dumps(index))
+        ended = evaluate("instances", "--coco", photos, coco, "--results", results)
+        assert (ended.code, ended.out) == (3, "") and reason in ended.error
+
+    def test_masks_and_boxes_in_one_file(self, evaluate, photos: Path, coco: Path) -> None:
+        results = self.results(coco)
+        del results[0]["bbox"], results[1]["segmentation"]
+        ended = evaluate("instances", "--coco", photos, coco, "--results", self.saved(coco, results))
+        assert (ended.code, ended.out) == (3, "")
+        assert "result 1: has a box, but the results before it have a mask" in ended.error
 
 
 def test_all_of_it(evaluate, model, drawn: Path, tmp_path: Path) -> None:
