@@ -32,6 +32,7 @@ from apps.evaluating.options import (
     check_outputs,
     ground_truth,
     load_composer,
+    refuse_given,
     title_of,
 )
 
@@ -56,6 +57,7 @@ overlaps a labelled segment at IoU 0.5 or more. Labels are rarely complete, so r
 
 
 def points(
+    context: typer.Context,
     panoptic: Panoptic = None,
     coco: Coco = None,
     masks: Masks = None,
@@ -83,6 +85,8 @@ def points(
     from composer.evaluation.clicks import DeepestClicks, RandomClicks
     from composer.evaluation.scoring import MaskFilter, evaluate_points
 
+    if clicker is not Clicker.random:
+        refuse_given(context, ["seed"], f"--clicker {clicker.value}")
     counts = _counts(clicks)
     groups = _groups(metadata, group_by)
     who = RandomClicks(seed) if clicker is Clicker.random else DeepestClicks()

@@ -67,7 +67,7 @@ class TestEdges:
     ) -> None:
         options = ("--bsds", drawn, "--thresholds", 5, "--workers", 0)
         ended = evaluate(
-            "edges", *options, *model, "--points-per-side", 3, "--source", "both", "--limit-images", 2,
+            "edges", *options, *model, "--points-per-side", 3, "--edge-source", "both", "--limit-images", 2,
             "--save-maps", tmp_path / "kept", "--json", tmp_path / "a.json",
         )  # fmt: skip
         assert ended.code == 0, ended.err
@@ -84,6 +84,18 @@ class TestEdges:
         for figure in ("ods", "ois", "ap", "r50"):
             assert second[figure] == pytest.approx(first[figure], abs=2e-3)
 
+    def test_a_drawing_without_its_photo(self, evaluate, drawn: Path) -> None:
+        (drawn / "images/b.jpg").unlink()
+        ended = evaluate("edges", "--bsds", drawn, "--predictions", drawn / "maps", "--workers", 0)
+        assert ended.code == 3 and f"{drawn / 'groundTruth/b.mat'}: a drawing of a photo that" in ended.error
+
+    def test_drawings_without_a_boundary(self, evaluate, drawn: Path) -> None:
+        cell = np.empty((1, 1), object)
+        cell[0, 0] = {"Boundaries": np.zeros((45, 60), np.uint8)}
+        savemat(drawn / "groundTruth/b.mat", {"groundTruth": cell})
+        ended = evaluate("edges", "--bsds", drawn, "--predictions", drawn / "maps", "--workers", 0)
+        assert ended.code == 3 and "b.mat: no annotator drew a boundary" in ended.error
+
     @pytest.mark.parametrize(
         ("options", "code", "reason"),
         [
@@ -91,11 +103,29 @@ class TestEdges:
             (("--bsds", "{root}/maps"), 3, "expected data/images/test/"),
             (("--bsds", "{root}", "--predictions", "{root}/nowhere"), 2, "no such folder"),
             (("--bsds", "{root}", "--predictions", "{root}/groundTruth"), 3, "a.mat: expected a variable"),
-            (("--bsds", "{root}", "--predictions", "{root}/images"), 3, "no map a.png, a.npy or a.mat"),
             (
-                ("--bsds", "{root}", "--predictions", "{root}/maps", "--source", "head"),
-                2,
-                "leave --save-maps",
+                ("--bsds", "{root}", "--predictions", "{root}/images"),
+                3,
+                "no map (NAME.png or NAME.npy or NAME.mat) of 2 photos: a, b",
+            ),
+            (("--bsds", "{root}", "--split", "tset"), 2, "split 'tset': expected one of train, val, test"),
+            (("--bsds", "{root}", "--split", "test"), 2, "has no images/test/; a plain folder"),
+            (("--bsds", "{root}", "--source", "head"), 2, "No such option: --source"),
+            *(
+                (
+                    ("--bsds", "{root}", "--predictions", "{root}/maps", *option),
+                    2,
+                    f"{option[0]} has no meaning with --predictions; leave it out",
+                )
+                for option in (
+                    ("--edge-source", "head"),
+                    ("--save-maps", "{root}/kept"),
+                    ("--points-per-side", "16"),
+                    ("--preset", "tiny"),
+                    ("--checkpoint", "x"),
+                    ("--device", "cpu"),
+                    ("--precision", "auto"),
+                )
             ),
         ],
     )
@@ -260,6 +290,22 @@ class TestInstances:
         coco.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
         ended = evaluate("instances", "--coco", photos, coco, "--results", coco)
         assert ended.code == 3 and "no instance in it" in ended.error
+
+    @pytest.mark.parametrize(
+        ("source", "options"),
+        [
+            ("--results", ("--refine", 1)),
+            ("--results", ("--conf", 0.5)),
+            ("--results", ("--preset", "tiny")),
+            ("--results", ("--trust-detector",)),
+            ("--boxes", ("--conf", 0.001)),
+        ],
+    )
+    def test_options_that_would_be_ignored(
+        self, evaluate, photos: Path, coco: Path, source: str, options: tuple[object, ...]
+    ) -> None:
+        ended = evaluate("instances", "--coco", photos, coco, source, coco, *options)
+        assert ended.code == 2 and f"{options[0]} has no meaning with {source}" in ended.error
 
     def test_a_missing_photo_stops_the_run_before_it_starts(
         self, evaluate, model, photos: Path, coco: Path
