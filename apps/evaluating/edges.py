@@ -106,7 +106,7 @@ def edges(
             ensure_folder(save_maps)
     with counting(len(truth), "photos") as (start, _):
         found = evaluate_boundaries(truth, predict, thresholds=thresholds, workers=workers, on_image=start)
-    title = named(f"edges: {who}", _name(truth))
+    title = named(f"edges: {who}", drawn_name(truth))
     Console().print(boundary_table(found, title))
     if json is not None:
         write_json(json, found.to_json() | about | {"split": truth.split} | about_run(truth.source))
@@ -151,5 +151,6 @@ def of_model(
     return predict, request_record(request)
 
 
-def _name(truth: DrawnSet) -> str:
+def drawn_name(truth: DrawnSet) -> str:
+    """The set and its split, for a title."""
     return " ".join([Path(truth.source).resolve().name, *([truth.split] if truth.split else [])])

@@ -91,6 +91,8 @@ def points(
     groups = _groups(metadata, group_by)
     who = RandomClicks(seed) if clicker is Clicker.random else DeepestClicks()
     truth = ground_truth(panoptic, coco, masks, limit_images)
+    if groups:
+        groups.check(truth)
     which = MaskFilter(min_area, max_masks_per_image)
     check_outputs(json, plot)
     composer = load_composer(preset, checkpoint, device, precision)
@@ -136,6 +138,8 @@ def boxes(
 
     groups = _groups(metadata, group_by)
     truth = ground_truth(panoptic, coco, masks, limit_images)
+    if groups:
+        groups.check(truth)
     which = MaskFilter(min_area, max_masks_per_image)
     check_outputs(json, plot)
     composer = load_composer(preset, checkpoint, device, precision)
@@ -233,16 +237,23 @@ def _report(
 
     from composer.evaluation.groups import group_scores
     from composer.evaluation.report import group_table, groups_json, save_json, save_plot, table
+    from sam.errors import BadAnnotation
 
-    scores = group_scores(found, groups) if groups else []
     Console().print(table(found, title))
-    if groups:
+    scores, problem = [], None
+    try:
+        scores = group_scores(found, groups) if groups else []
+    except BadAnnotation as error:  # --min-area may leave none; what was measured is written all the same
+        problem = error
+    if scores and groups:
         Console().print(group_table(scores, f"by {groups.column}"))
         about |= {"group_by": groups.column, "groups": groups_json(scores)}
     if json is not None:
         save_json(json, found, about)
     if plot is not None:
         save_plot(plot, found, title)
+    if problem is not None:
+        raise problem
 
 
 def _about(composer: Composer, truth: GroundTruth, which: MaskFilter) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def evaluate_proposals(
     request: Proposals = THE_PAPERS,
     on_image: Callable[[str], None] | None = None,
     propose: Propose | None = None,
-    counts: Sequence[int] = COUNTS,
+    counts: Sequence[int] | None = None,
 ) -> ProposalEvaluation:
     """Average recall over a set of photos.
 
@@ -119,12 +119,13 @@ def evaluate_proposals(
         request: what to ask for.
         on_image: called with a photo's name before it is opened.
         propose: gives a scene's proposals, by default the ``proposals`` adapter's answer to ``request``.
-        counts: numbers of proposals to report recall for, ascending.
+        counts: numbers of proposals to report recall for, ascending; default: what ``request.limit`` allows.
 
     Raises:
         BadAnnotation: a set that contradicts itself, or without an object.
         BadImage: a photo that cannot be read.
     """
+    counts = counts_within(request.limit) if counts is None else counts
     answer = propose or (lambda scene: ProposalsAdapter()(scene, request))
     rows = []
     for image, scene, segments in _scenes(open_scene, truth, on_image):
@@ -135,6 +136,11 @@ def evaluate_proposals(
     if not evaluation.objects:
         raise BadAnnotation(f"{truth.source}: no object in {len(truth)} photos, nothing to evaluate")
     return evaluation
+
+
+def counts_within(limit: int) -> tuple[int, ...]:
+    """Those of COCO's numbers of proposals that ``limit`` allows, and ``limit`` itself."""
+    return (*(count for count in COUNTS if count < limit), limit)
 
 
 def score_proposals(name: str, proposals: Sequence[RLE], segments: Sequence[Segment]) -> ImageRecall:

@@ -137,6 +137,50 @@ class TestEdges:
         assert ended.error.startswith("error: ") and reason in ended.error
 
 
+class TestRegions:
+    @pytest.fixture
+    def ucm(self, drawn: Path) -> Path:
+        """For each photo a contour map with the one line that was drawn, and two regions as the drawing."""
+        folder = drawn / "ucm"
+        folder.mkdir()
+        for path in (drawn / "images").iterdir():
+            segments = np.ones((45, 60), np.uint16)
+            segments[:, 30:] = 2
+            cell = np.empty((1, 1), object)
+            cell[0, 0] = {"Boundaries": segments > 1, "Segmentation": segments}
+            savemat(drawn / f"groundTruth/{path.stem}.mat", {"groundTruth": cell})
+            contours = np.zeros((91, 121))
+            contours[:, 60] = 0.5
+            savemat(folder / f"{path.stem}.mat", {"ucm2": contours})
+        return folder
+
+    def test_contour_maps(self, evaluate, drawn: Path, ucm: Path, tmp_path: Path) -> None:
+        ended = evaluate(
+            "regions", "--bsds", drawn, "--predictions", ucm, "--thresholds", 4, "--limit-images", 2,
+            "--json", tmp_path / "r.json",
+        )  # fmt: skip
+        assert ended.code == 0 and "2 photos, 4 thresholds" in ended.out, ended.err
+        report = json.loads((tmp_path / "r.json").read_text())
+        assert report["covering"] == {"ods": 1, "ods_threshold": 0.2, "ois": 1, "best": 1}
+        assert report["rand_index"]["ods"] == 1 and report["variation_of_information"]["ods"] == 0
+        assert (report["images"], report["split"], report["thresholds"]) == (2, None, 4)
+        assert report["predictions"] == str(ucm) and report["command"].startswith("sam-composer")
+
+    def test_wrong_calls(self, evaluate, drawn: Path, ucm: Path) -> None:
+        call = ("regions", "--bsds", drawn, "--predictions")
+        ended = evaluate(*call, drawn / "nowhere")
+        assert ended.code == 2 and "no such folder" in ended.error
+        savemat(ucm / "b.mat", {"ucm2": np.zeros((9, 9))})
+        ended = evaluate(*call, ucm)
+        assert (
+            ended.code == 3
+            and "b.mat: a contour map for 4 x 4 pixels, but its photo has 60 x 45" in ended.error
+        )
+        (ucm / "a.mat").unlink()
+        ended = evaluate(*call, ucm)
+        assert ended.code == 3 and "no map (NAME.mat) of one photo: a" in ended.error
+
+
 @pytest.fixture
 def coco(photos: Path) -> Path:
     """The photos with two instances each, as a COCO file."""
@@ -170,9 +214,9 @@ def test_proposals(evaluate, model, photos: Path, coco: Path, tmp_path: Path) ->
     )  # fmt: skip
     assert ended.code == 0 and "6 objects in 3 photos" in ended.out
     report = json.loads((tmp_path / "p.json").read_text())
-    assert 0 <= report["ar@10"] <= report["ar@100"] <= report["ar@1000"] <= 1
+    assert 0 <= report["ar@10"] <= report["ar@50"] <= 1 and "ar@100" not in report
     assert report["objects"] == 6 and report["request"]["limit"] == 50
-    assert report["ar@1000_large"] is None and report["ar@1000_small"] is not None
+    assert report["ar@50_large"] is None and report["ar@50_small"] is not None
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -370,3 +414,20 @@ def test_all_of_it(evaluate, model, drawn: Path, tmp_path: Path) -> None:
     assert len(report["weights_sha256"]) == 64 and report["command"].startswith("sam-composer")
     assert {path.suffix for path in out.iterdir()} == {".json", ".md", ".png"}
     assert all((out / s["plot"]).is_file() for s in report["sets"])
+
+    index["annotations"][0]["segmentation"] = "none"  # type: ignore[index]
+    (data / "scenes/instances.json").write_text(json.dumps(index))
+    cell = np.empty((1, 1), object)
+    cell[0, 0] = {"Boundaries": np.ones((4, 4), np.uint8)}
+    (data / "more").mkdir()
+    (data / "lines/images").rename(data / "more/images")
+    (data / "lines/groundTruth").rename(data / "more/groundTruth")
+    savemat(data / "more/groundTruth/z.mat", {"groundTruth": cell})
+    (data / "scenes2").symlink_to(data / "scenes")
+    ended = evaluate("all", "--data", data, "--out", out, *model, "--limit-images", 1)
+    assert ended.code == 4 and "7 measures on 3 sets, 7 failed" in ended.out
+    assert len(ended.err.splitlines()) == 7
+    assert "error: more, edges: " in ended.err and "z.mat: a drawing of a photo that is not in" in ended.err
+    assert "error: scenes2, proposals: " in ended.err
+    failed = json.loads((out / "report.json").read_text())["sets"]
+    assert all(("'segmentation' must be" in s["error"]) != (s["measure"] == "edges") for s in failed)

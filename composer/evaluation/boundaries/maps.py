@@ -73,12 +73,17 @@ def read_map(path: Path, size: tuple[int, int]) -> Map:
         raise BadAnnotation(
             f"{path}: {values.shape[1]} x {values.shape[0]} pixels, but its photo has {size[1]} x {size[0]}"
         )
+    check_range(path, values)
+    return values
+
+
+def check_range(path: Path, values: npt.NDArray[np.float64]) -> None:
+    """Raises BadAnnotation, which names the file, unless all values are numbers in [0, 1]."""
     if not np.isfinite(values).all():
         raise BadAnnotation(f"{path}: holds NaN or infinite values; expected numbers from 0 to 1")
     if values.min() < 0 or values.max() > 1:
         low, high = float(values.min()), float(values.max())
         raise BadAnnotation(f"{path}: values from {low:g} to {high:g}; expected numbers from 0 to 1")
-    return values
 
 
 def _png(path: Path) -> npt.NDArray[np.float64]:
