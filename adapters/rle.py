@@ -187,9 +187,7 @@ def _is_whole(value: object) -> bool:
 
 def _checked_size(value: Mapping[str, Any]) -> tuple[int, int]:
     size = value.get("size")
-    if not (
-        isinstance(size, list | tuple) and len(size) == 2 and all(_is_whole(s) and s > 0 for s in size)
-    ):
+    if not (isinstance(size, list | tuple) and len(size) == 2 and all(_is_whole(s) and s > 0 for s in size)):
         raise BadAnnotation(f"RLE size must be [height, width] in pixels, not {size!r}", field="size")
     if size[0] * size[1] >= 2**32:  # pycocotools counts in 32 bits
         raise BadAnnotation(f"RLE size {size[0]} x {size[1]} is too large", field="size")
