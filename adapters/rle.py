@@ -163,27 +163,31 @@ def from_json(value: Mapping[str, Any]) -> RLE:
     height, width = _checked_size(value)
     counts = value.get("counts")
     if isinstance(counts, str):
-        runs = _run_lengths(counts)
-    elif isinstance(counts, list) and all(isinstance(c, int) for c in counts):
-        runs = np.asarray(counts, np.int64)
+        runs = _run_lengths(counts).tolist()
+    elif isinstance(counts, list) and all(map(_is_whole, counts)):
+        runs = counts
+        if max(runs, default=0) >= 2**32:
+            raise BadAnnotation("RLE counts hold a number of more than 32 bits", field="counts")
     else:
         raise BadAnnotation("RLE counts must be a string or a list of whole numbers", field="counts")
-    if (runs < 0).any() or int(runs.sum()) != height * width:
+    total = sum(runs)
+    if total != height * width or min(runs) < 0:
         raise BadAnnotation(
-            f"RLE runs add up to {int(runs.sum())} pixels, but its size is {height} x {width}",
-            field="counts",
+            f"RLE runs add up to {total} pixels, but its size is {height} x {width}", field="counts"
         )
     if isinstance(counts, str):
         return {"size": [height, width], "counts": counts.encode("ascii")}
-    encoded: RLE = coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
+    encoded: RLE = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
     return encoded
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _checked_size(value: Mapping[str, Any]) -> tuple[int, int]:
     size = value.get("size")
-    if not (
-        isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(s, int) and s > 0 for s in size)
-    ):
+    if not (isinstance(size, list | tuple) and len(size) == 2 and all(_is_whole(s) and s > 0 for s in size)):
         raise BadAnnotation(f"RLE size must be [height, width] in pixels, not {size!r}", field="size")
     if size[0] * size[1] >= 2**32:  # pycocotools counts in 32 bits
         raise BadAnnotation(f"RLE size {size[0]} x {size[1]} is too large", field="size")

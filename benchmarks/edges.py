@@ -13,9 +13,6 @@ import argparse
 import json
 import resource
 import statistics
-import subprocess
-import sys
-import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,8 +21,8 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from _shared import ROOT, own_process, unpacked
 
-ROOT = Path(__file__).resolve().parents[1]
 Map = npt.NDArray[np.float64]
 PUBLISHED = {
     "Sobel (as published)": {"ods": 0.539},
@@ -80,9 +77,9 @@ def main() -> None:
         print(json.dumps(cost()))
         return
     known = json.loads(options.json.read_text()) if options.json.is_file() and not options.again else {}
-    report: dict[str, Any] = {"cost": own_process("--cost-only")}
+    report: dict[str, Any] = {"cost": own_process(__file__, "--cost-only")}
     print(json.dumps(report["cost"]))
-    root = options.bsds or shared_bsds()
+    root = options.bsds or unpacked("bsds500-test")
     if root is None:
         print("no BSDS500 here (--bsds ROOT): accuracy is not measured")
         options.json.write_text(json.dumps({**known, **report}, indent=1) + "\n")
@@ -167,24 +164,6 @@ def cost() -> dict[str, float]:
         "edges_481x321_seconds": round(statistics.median(times[1:]), 3),
         "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
-
-
-def own_process(flag: str) -> Any:
-    """What this script prints when called with ``flag``: memory is that of a fresh process."""
-    done = subprocess.run([sys.executable, __file__, flag], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def shared_bsds() -> Path | None:
-    """BSDS500 beside the project, unpacked once."""
-    archive = ROOT.parent / "shared/data/bsds500-test.tar"
-    if not archive.is_file():
-        return None
-    target = Path("/tmp/sam-composer-bsds500-test")  # noqa: S108 - not secret, made anew where it is missing
-    if not target.is_dir():
-        with tarfile.open(archive) as content:
-            content.extractall(target, filter="data")
-    return target
 
 
 if __name__ == "__main__":

@@ -13,17 +13,14 @@ import argparse
 import json
 import resource
 import statistics
-import subprocess
-import sys
-import tarfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from _shared import ROOT, own_process, unpacked
 
-ROOT = Path(__file__).resolve().parents[1]
 HELD_OUT = 20
 Pixels = npt.NDArray[np.uint8]
 
@@ -87,10 +84,7 @@ def main() -> None:
     if options.cost_only:
         print(json.dumps(cost()))
         return
-    done = subprocess.run(
-        [sys.executable, __file__, "--cost-only"], capture_output=True, text=True, check=True
-    )
-    report: dict[str, Any] = {"cost": json.loads(done.stdout.splitlines()[-1])}
+    report: dict[str, Any] = {"cost": own_process(__file__, "--cost-only")}
     print(json.dumps(report["cost"]))
     folder = options.data or shared_coco()
     if folder is None:
@@ -156,15 +150,9 @@ def cost() -> dict[str, float]:
 
 
 def shared_coco() -> Path | None:
-    """coco-train100 beside the project, unpacked once."""
-    archive = ROOT.parent / "shared/data/coco-train100.tar"
-    if not archive.is_file():
-        return None
-    target = Path("/tmp/sam-composer-coco-train100")  # noqa: S108 - not secret, made anew where it is missing
-    if not target.is_dir():
-        with tarfile.open(archive) as content:
-            content.extractall(target, filter="data")
-    return next(path.parent for path in target.rglob("panoptic.json"))
+    """The folder of coco-train100 that holds its index."""
+    folder = unpacked("coco-train100")
+    return folder and next(path.parent for path in folder.rglob("panoptic.json"))
 
 
 if __name__ == "__main__":

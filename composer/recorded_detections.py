@@ -13,8 +13,9 @@ from adapters.base import Scene
 from adapters.detections import Detections
 from adapters.rle import IntArray
 from adapters.selection import box_nms
+from composer.coco_entries import by_id, read_box
 from sam.errors import BadAnnotation, UsageError
-from sam.training.panoptic import entries, is_number, read_json, read_json_list
+from sam.training.panoptic import is_number, read_json, read_json_list, whole
 
 NAMES_LISTED = 80
 
@@ -54,20 +55,18 @@ class RecordedDetections:
         self.path = results
         self._annotations = annotations
         self._photos: dict[str, Photo] = {}
-        categories: dict[Any, str] | None = None
+        categories: dict[int, str] | None = None
         if annotations is not None:
             index = read_json(annotations)
-            categories = {c.get("id"): str(c.get("name")) for c in entries(annotations, index, "categories")}
-            for photo in entries(annotations, index, "images"):
+            categories = {n: str(c.get("name")) for n, c in by_id(annotations, index, "categories").items()}
+            for image_id, photo in by_id(annotations, index, "images").items():
                 name = Path(str(photo.get("file_name"))).name
-                self._photos[name] = Photo(photo.get("id", -1), (photo.get("height"), photo.get("width")))
+                self._photos[name] = Photo(image_id, (photo.get("height"), photo.get("width")))
         known = {photo.image_id for photo in self._photos.values()}
         self._found: dict[int, list[Row]] = defaultdict(list)
         for number, result in enumerate(read_json_list(results)):
             where = f"{results}: result {number}"
-            image_id, category = result.get("image_id"), result.get("category_id")
-            if isinstance(image_id, bool) or not isinstance(image_id, int):
-                raise BadAnnotation(f"{where}: 'image_id' must be a whole number, not {image_id!r}")
+            image_id, category = whole(where, result, "image_id"), whole(where, result, "category_id")
             if categories is not None and image_id not in known:
                 raise BadAnnotation(f"{where}: image {image_id} is not in {annotations}")
             if categories is not None and category not in categories:
@@ -128,10 +127,10 @@ class RecordedDetections:
 
 
 def _row(where: str, result: Mapping[str, Any], label: str) -> Row:
-    box, score = result.get("bbox"), result.get("score")
-    if not (isinstance(box, list) and len(box) == 4 and all(map(is_number, [*box, score]))):
-        raise BadAnnotation(f"{where}: needs 'bbox' [x, y, width, height] and 'score', all numbers")
-    x, y, width, height = map(float, box)
+    score = result.get("score")
+    if not is_number(score):
+        raise BadAnnotation(f"{where}: 'score' must be a number, not {score!r}")
+    x, y, width, height = read_box(where, result.get("bbox"))
     return Row([x, y, x + width, y + height], float(score or 0), label)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from apps.console import flowing
-from apps.evaluating import edges, masks, prompts, whole
+from apps.evaluating import edges, masks, prompts, regions, whole
 
 HELP = "Measure a model, or results of any program, on labelled photos."
 EPILOG = """
@@ -61,6 +61,7 @@ def register(app: typer.Typer) -> None:
         ("boxes", prompts.BOXES_HELP, EPILOG, prompts.boxes),
         ("thresholds", prompts.THRESHOLDS_HELP, EPILOG, prompts.thresholds),
         ("edges", edges.HELP, EDGES_EPILOG, edges.edges),
+        ("regions", regions.HELP, regions.EPILOG, regions.regions),
         ("proposals", masks.PROPOSALS_HELP, EPILOG, masks.proposals),
         ("all", whole.HELP, ALL_EPILOG, whole.every),
         ("instances", masks.INSTANCES_HELP, INSTANCES_EPILOG, masks.instances),

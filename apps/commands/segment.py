@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from apps.choices import EdgeSource
 from apps.console import flowing
 
 HELP = """Segment photos by clicks, boxes, a detector, or everything in them; propose objects; find edges.
@@ -57,14 +58,6 @@ class Masks(str, enum.Enum):
     all = "all"
 
 
-class EdgeSource(str, enum.Enum):
-    """Where edges come from."""
-
-    masks = "masks"
-    head = "head"
-    both = "both"
-
-
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
     app.command("segment", help=flowing(HELP), epilog=flowing(EPILOG), no_args_is_help=True)(segment)
@@ -110,6 +103,8 @@ def segment(
         int | None,
         typer.Option(
             "--proposals",
+            min=1,
+            max=10_000,
             metavar="[N]",
             help="The N best masks that may be objects; without a number, 1000.",
             rich_help_panel=PROMPTS,

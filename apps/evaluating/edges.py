@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from apps.choices import EdgeSource
 from apps.console import counting
 from apps.evaluating.options import (
     MODEL,
     RESULTS,
+    Bsds,
     Checkpoint,
     Device,
     Json,
@@ -18,19 +20,23 @@ from apps.evaluating.options import (
     Plot,
     Precision,
     PresetName,
+    Split,
     about_model,
     about_run,
     check_outputs,
     load_composer,
     named,
+    refuse_given,
 )
-from apps.evaluating.options import EdgeSource as Source
 
 if TYPE_CHECKING:
     from composer.composer import Composer
     from composer.evaluation.boundaries.evaluate import Predict
     from composer.evaluation.boundaries.truth import DrawnImage, DrawnSet
 
+OF_THE_MODEL = (
+    "edge_source", "points_per_side", "preset", "checkpoint", "device", "precision", "save_maps",
+)  # fmt: skip
 HELP = """Precision and recall of edges against boundaries that people drew: the BSDS500 benchmark.
 
 Edges come from the model (thinned), or from files that any program wrote. ODS is F at the best threshold for
@@ -39,16 +45,15 @@ the whole set, OIS at the best for each photo, AP the area under the curve, R50 
 
 
 def edges(
-    bsds: Annotated[
-        Path, typer.Option("--bsds", metavar="ROOT", help="BSDS500, or images/ with groundTruth/.")
-    ],
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    context: typer.Context,
+    bsds: Bsds,
+    split: Split = None,
     predictions: Annotated[
         Path | None,
         typer.Option("--predictions", metavar="DIR", help="Maps to evaluate in place of the model's."),
     ] = None,
-    source: Annotated[
-        Source | None,
+    edge_source: Annotated[
+        EdgeSource | None,
         typer.Option(help="Of the model's edges. (default: the preset's)", rich_help_panel=MODEL),
     ] = None,
     points_per_side: Annotated[
@@ -87,38 +92,37 @@ def edges(
     truth = open_bsds(bsds, split).limited(limit_images)
     check_outputs(json, plot)
     if predictions is not None:
-        if save_maps is not None or source is not None:
-            raise UsageError("--predictions takes maps from files: leave --save-maps and --source out")
+        refuse_given(context, OF_THE_MODEL, "--predictions")
         if not predictions.is_dir():
             raise UsageError(f"{predictions}: no such folder", field="predictions")
-        predict, who = maps_in(predictions, photo_size), predictions.resolve().name
+        predict, who = maps_in(predictions, truth, photo_size), predictions.resolve().name
         about: dict[str, Any] = {"predictions": str(predictions)}
     else:
         composer = load_composer(preset, checkpoint, device, precision)
-        predict, request = of_model(composer, source, points_per_side, save_maps)
+        predict, request = of_model(composer, edge_source, points_per_side, save_maps)
         who = composer.preset.name
         about = about_model(composer) | {"request": request}
         if save_maps is not None:
             ensure_folder(save_maps)
     with counting(len(truth), "photos") as (start, _):
         found = evaluate_boundaries(truth, predict, thresholds=thresholds, workers=workers, on_image=start)
-    title = named(f"edges: {who}", _name(truth, split))
+    title = named(f"edges: {who}", drawn_name(truth))
     Console().print(boundary_table(found, title))
     if json is not None:
-        write_json(json, found.to_json() | about | {"split": split} | about_run(truth.source))
+        write_json(json, found.to_json() | about | {"split": truth.split} | about_run(truth.source))
     if plot is not None:
         save_curve(plot, found, title)
 
 
 def photo_size(image: DrawnImage) -> tuple[int, int]:
-    """(H, W) of a photo, from its header. Raises BadImage."""
+    """(H, W) of a photo as it is displayed; decodes it, so that a damaged one is found. Raises BadImage."""
     from composer.images import open_image
 
     return open_image(image.path).size
 
 
 def of_model(
-    composer: Composer, source: Source | None = None, per_side: int = 16, save: Path | None = None
+    composer: Composer, source: EdgeSource | None = None, per_side: int = 16, save: Path | None = None
 ) -> tuple[Predict, dict[str, Any]]:
     """What gives a photo's thinned edges, and the request as JSON values.
 
@@ -147,5 +151,6 @@ def of_model(
     return predict, request_record(request)
 
 
-def _name(truth: DrawnSet, split: str) -> str:
-    return f"{Path(truth.source).resolve().name} {split}"
+def drawn_name(truth: DrawnSet) -> str:
+    """The set and its split, for a title."""
+    return " ".join([Path(truth.source).resolve().name, *([truth.split] if truth.split else [])])

@@ -26,6 +26,7 @@ from apps.evaluating.options import (
     ground_truth,
     load_composer,
     named,
+    refuse_given,
 )
 
 PROPOSALS_HELP = """Average recall of object proposals: what share of segments the best 10, 100, 1000 find.
@@ -38,6 +39,8 @@ INSTANCES_HELP = """Average precision of instances with a class and a score: COC
 Of a results file in COCO's format, or of masks that the model gives for a detector's boxes (the paper's
 appendix D.4): boxes from a file, or from a detector that is run here.
 """
+OF_THE_DETECTOR = ("trust_detector", "conf")
+OF_THE_MODEL = ("refine", "preset", "checkpoint", "device", "precision")
 COCO_DETECTIONS = 100
 """As many of a photo's results as COCO's average precision looks at."""
 
@@ -85,6 +88,7 @@ def proposals(
 
 
 def instances(
+    context: typer.Context,
     coco: Annotated[
         tuple[Path, Path],
         typer.Option("--coco", metavar="IMAGES ANN", help="A photo folder and a COCO instance file."),
@@ -129,19 +133,19 @@ def instances(
     from rich.console import Console
 
     from adapters.detect import Detect
-    from composer.evaluation.instances import (
-        InstanceTruth,
-        evaluate_instances,
-        instance_table,
-        masks_of_boxes,
-        masks_of_detector,
-    )
+    from composer.evaluation.detected_masks import masks_of_boxes, masks_of_detector
+    from composer.evaluation.instance_truth import InstanceTruth
+    from composer.evaluation.instances import evaluate_instances, instance_table
     from composer.formats.atomic import write_json
     from composer.requests import request_record
     from sam.errors import UsageError
 
     if [results, boxes, detector].count(None) != 2:
         raise UsageError("give one of --results FILE, --boxes FILE and --detector FILE", field="results")
+    if results is not None:
+        refuse_given(context, (*OF_THE_DETECTOR, *OF_THE_MODEL), "--results")
+    elif boxes is not None:
+        refuse_given(context, OF_THE_DETECTOR, "--boxes")
     truth = InstanceTruth.open(*coco).limited(limit_images)
     check_outputs(json, None)
     if results is not None:

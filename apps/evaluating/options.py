@@ -6,6 +6,7 @@ import enum
 import shlex
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,8 @@ Masks = Annotated[
     Path | None,
     typer.Option("--masks", metavar="DIR", help="A folder with images/ and masks/.", rich_help_panel=DATA),
 ]
+Bsds = Annotated[Path, typer.Option("--bsds", metavar="ROOT", help="BSDS500, or images/ with groundTruth/.")]
+Split = Annotated[str | None, typer.Option("--split", help="train, val or test, of BSDS500. (default: test)")]
 LimitImages = Annotated[
     int | None,
     typer.Option("--limit-images", min=1, metavar="N", help="Only the first N photos, by image id or name."),
@@ -97,14 +100,6 @@ class Clicker(str, enum.Enum):
     random = "random"
 
 
-class EdgeSource(str, enum.Enum):
-    """Where the model's edges come from."""
-
-    masks = "masks"
-    head = "head"
-    both = "both"
-
-
 def ground_truth(
     panoptic: Path | None, coco: tuple[Path, Path] | None, masks: Path | None, limit: int | None
 ) -> GroundTruth:
@@ -122,6 +117,27 @@ def ground_truth(
         assert masks is not None
         truth = open_mask_folder(masks)
     return truth.limited(limit)
+
+
+def refuse_given(context: typer.Context, names: Iterable[str], because: str) -> None:
+    """An option that would be ignored is a mistake.
+
+    Args:
+        context: of the command.
+        names: of its parameters that ``because`` has no use for.
+        because: the option that is in their way.
+
+    Raises:
+        UsageError: one of them was given; whether its value is the default plays no part.
+    """
+    from sam.errors import UsageError
+
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        # By name: some versions of typer bring a click of their own, with an enum of its own.
+        if parameter.name in names and source is not None and not source.name.startswith("DEFAULT"):
+            option = parameter.opts[0]
+            raise UsageError(f"{option} has no meaning with {because}; leave it out", field=option)
 
 
 def check_outputs(json: Path | None, plot: Path | None) -> None:

@@ -32,6 +32,7 @@ from apps.evaluating.options import (
     check_outputs,
     ground_truth,
     load_composer,
+    refuse_given,
     title_of,
 )
 
@@ -56,6 +57,7 @@ overlaps a labelled segment at IoU 0.5 or more. Labels are rarely complete, so r
 
 
 def points(
+    context: typer.Context,
     panoptic: Panoptic = None,
     coco: Coco = None,
     masks: Masks = None,
@@ -83,10 +85,14 @@ def points(
     from composer.evaluation.clicks import DeepestClicks, RandomClicks
     from composer.evaluation.scoring import MaskFilter, evaluate_points
 
+    if clicker is not Clicker.random:
+        refuse_given(context, ["seed"], f"--clicker {clicker.value}")
     counts = _counts(clicks)
     groups = _groups(metadata, group_by)
     who = RandomClicks(seed) if clicker is Clicker.random else DeepestClicks()
     truth = ground_truth(panoptic, coco, masks, limit_images)
+    if groups:
+        groups.check(truth)
     which = MaskFilter(min_area, max_masks_per_image)
     check_outputs(json, plot)
     composer = load_composer(preset, checkpoint, device, precision)
@@ -132,6 +138,8 @@ def boxes(
 
     groups = _groups(metadata, group_by)
     truth = ground_truth(panoptic, coco, masks, limit_images)
+    if groups:
+        groups.check(truth)
     which = MaskFilter(min_area, max_masks_per_image)
     check_outputs(json, plot)
     composer = load_composer(preset, checkpoint, device, precision)
@@ -229,16 +237,23 @@ def _report(
 
     from composer.evaluation.groups import group_scores
     from composer.evaluation.report import group_table, groups_json, save_json, save_plot, table
+    from sam.errors import BadAnnotation
 
-    scores = group_scores(found, groups) if groups else []
     Console().print(table(found, title))
-    if groups:
+    scores, problem = [], None
+    try:
+        scores = group_scores(found, groups) if groups else []
+    except BadAnnotation as error:  # --min-area may leave none; what was measured is written all the same
+        problem = error
+    if scores and groups:
         Console().print(group_table(scores, f"by {groups.column}"))
         about |= {"group_by": groups.column, "groups": groups_json(scores)}
     if json is not None:
         save_json(json, found, about)
     if plot is not None:
         save_plot(plot, found, title)
+    if problem is not None:
+        raise problem
 
 
 def _about(composer: Composer, truth: GroundTruth, which: MaskFilter) -> dict[str, Any]:

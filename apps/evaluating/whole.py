@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apps.console import counting, say
+from apps.console import counting, one_line, say, warn
 from apps.evaluating.options import (
     Checkpoint,
     Device,
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 HELP = """Every measure on every labelled set of a folder: a report in Markdown and JSON, with plots.
 
 Points, boxes and proposals on COCO-panoptic folders and on folders with instances.json and images/, edges on
-BSDS500. What is done is kept: the report is written again after each measure.
+BSDS500. What is done is kept: the report is written again after each measure, and where one fails the others
+are still done (exit code 4).
 """
+SOME_FAILED = 4
+"""Exit code where some measures failed and the others are done."""
 
 
 def every(
@@ -61,18 +64,30 @@ def every(
         for measure in MEASURES[found.kind]:
             sections.append(_measured(composer, found, measure, which, limit_images, out))
             written = write_report(out, sections, about)
-    say(f"{len(sections)} measures on {len(sets)} sets; {', '.join(map(str, written))}")
+    failed = sum(section.error is not None for section in sections)
+    said = f", {failed} failed" if failed else ""
+    say(f"{len(sections)} measures on {len(sets)} sets{said}; {', '.join(map(str, written))}")
+    if failed:
+        raise typer.Exit(SOME_FAILED)
 
 
 def _measured(
     composer: Composer, found: FoundSet, measure: str, which: MaskFilter, limit: int | None, out: Path
 ) -> Section:
+    """A section of the report: its figures, or why there are none. What concerns the machine is raised."""
     from composer.evaluation.whole_report import Section
+    from sam.errors import CheckpointError, EnvironmentProblem, SamComposerError
 
     plot = f"{found.name.replace('/', '-')}-{measure}.png"
     title = named(f"{measure}: {composer.preset.name}", found.name)
     run = _edges if measure == "edges" else _masks
-    figures = run(composer, found, measure, which, limit, out / plot, title)
+    try:
+        figures = run(composer, found, measure, which, limit, out / plot, title)
+    except (EnvironmentProblem, CheckpointError):
+        raise
+    except SamComposerError as error:
+        warn(f"error: {found.name}, {measure}: {error}")
+        return Section(found, measure, {}, None, one_line(str(error)))
     return Section(found, measure, figures, plot)
 
 

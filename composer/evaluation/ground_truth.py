@@ -15,23 +15,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PILImage
-from pycocotools import mask as coco_mask
 
-from adapters.rle import RLE, areas, encode_mask, from_json
+from adapters.rle import RLE, areas, encode_mask
+from composer.coco_entries import Size, by_id, photo_path, read_segmentation
 from composer.folders import IMAGE_SUFFIXES
 from sam.errors import BadAnnotation, UsageError
 from sam.pillow import open_picture
 from sam.training.panoptic import (
     PanopticRecord,
     entries,
-    file_inside,
     read_json,
     read_panoptic_index,
     read_panoptic_map,
     whole,
 )
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -70,11 +67,13 @@ class LabelledImage:
         name: its file name, for reports.
         read_segments: takes the photo's (H, W) and gives its segments at that size, crowds among them, in the
             set's order; raises BadAnnotation where they do not fit it.
+        annotation_ids: of those that are no crowds, in a COCO file; empty elsewhere.
     """
 
     path: Path
     name: str
     read_segments: ReadSegments
+    annotation_ids: tuple[int, ...] = ()
 
     def read_masks(self, size: Size) -> list[RLE]:
         """The masks that are no crowds, at ``size`` (H, W); raises BadAnnotation as ``read_segments``."""
@@ -140,7 +139,7 @@ def open_coco(images: Path, annotations: Path) -> GroundTruth:
     """
     _check_folder(images)
     index = read_json(annotations)
-    photos = {whole(annotations, entry, "id"): entry for entry in entries(annotations, index, "images")}
+    photos = by_id(annotations, index, "images")
     of_photo: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for annotation in entries(annotations, index, "annotations"):
         image_id = whole(annotations, annotation, "image_id")
@@ -154,20 +153,12 @@ def open_coco(images: Path, annotations: Path) -> GroundTruth:
     for image_id in sorted(of_photo):
         if all(annotation.get("iscrowd") for annotation in of_photo[image_id]):
             continue
-        path = file_inside(annotations, images, _file_name(photos[image_id], images))
+        path = photo_path(annotations, images, photos[image_id])
         reader = _coco_reader(annotations, of_photo[image_id], frequencies)
-        labelled.append(LabelledImage(path, path.name, reader))
+        counted = [_annotation_id(one) for one in of_photo[image_id] if not one.get("iscrowd")]
+        ids = tuple(number for number in counted if number is not None)
+        labelled.append(LabelledImage(path, path.name, reader, ids))
     return GroundTruth(str(annotations), tuple(labelled))
-
-
-def _file_name(entry: dict[str, Any], images: Path) -> object:
-    """LVIS names its photos by address alone: ``.../val2017/000000397133.jpg``."""
-    address = entry.get("coco_url")
-    if entry.get("file_name") is not None or not isinstance(address, str):
-        return entry.get("file_name")
-    split, _, name = address.rpartition("/")
-    folder = split.rpartition("/")[2]
-    return f"{folder}/{name}" if (images / folder).is_dir() and folder else name
 
 
 def _frequencies(path: Path, index: Mapping[str, Any]) -> dict[int, str]:
@@ -182,14 +173,19 @@ def _coco_reader(
     path: Path, annotations: Sequence[dict[str, Any]], frequencies: Mapping[int, str]
 ) -> ReadSegments:
     def read(size: Size) -> list[Segment]:
-        segments = Segment.of_masks([_segmentation(path, annotation, size) for annotation in annotations])
+        segments = Segment.of_masks(
+            [
+                read_segmentation(f"{path}: annotation {a.get('id')!r}", a.get("segmentation"), size)
+                for a in annotations
+            ]
+        )
         return [
             replace(
                 segment,
                 area=_area(annotation, segment.area),
                 crowd=bool(annotation.get("iscrowd")),
-                frequency=frequencies.get(annotation.get("category_id", -1)),
-                annotation_id=annotation.get("id"),
+                frequency=_frequency(path, annotation, frequencies),
+                annotation_id=_annotation_id(annotation),
             )
             for segment, annotation in zip(segments, annotations, strict=True)
         ]
@@ -197,44 +193,22 @@ def _coco_reader(
     return read
 
 
+def _frequency(path: Path, annotation: dict[str, Any], known: Mapping[int, str]) -> str | None:
+    if not known:  # then the category is of no interest
+        return None
+    return known.get(whole(f"{path}: annotation {annotation.get('id')!r}", annotation, "category_id"))
+
+
+def _annotation_id(annotation: dict[str, Any]) -> int | None:
+    """Only for groups of annotations, so that a set may do without."""
+    number = annotation.get("id")
+    return number if isinstance(number, int) and not isinstance(number, bool) else None
+
+
 def _area(annotation: dict[str, Any], pixels: float) -> float:
     area = annotation.get("area")
     given = isinstance(area, int | float) and not isinstance(area, bool) and area >= 0
     return float(area) if given else pixels  # type: ignore[arg-type]
-
-
-def _segmentation(path: Path, annotation: dict[str, Any], size: Size) -> RLE:
-    value, where = annotation.get("segmentation"), f"{path}: annotation {annotation.get('id')!r}"
-    if isinstance(value, dict):
-        try:
-            rle = from_json(value)
-        except BadAnnotation as error:
-            raise BadAnnotation(f"{where}: {error}") from error
-        if tuple(rle["size"]) != size:
-            height, width = rle["size"]
-            raise BadAnnotation(
-                f"{where}: a mask of {width} x {height} pixels, but its photo has {size[1]} x {size[0]}"
-            )
-        return rle
-    if not isinstance(value, list) or not value or not all(_is_polygon(part) for part in value):
-        raise BadAnnotation(f"{where}: 'segmentation' must be an RLE or a list of polygons [x, y, x, y, ...]")
-    highest = [max(c for part in value for c in part[axis::2]) for axis in (0, 1)]
-    if highest[0] > size[1] + 1 or highest[1] > size[0] + 1:
-        raise BadAnnotation(
-            f"{where}: a polygon reaches {highest[0]:g}, {highest[1]:g}, outside its photo of "
-            f"{size[1]} x {size[0]} pixels"
-        )
-    merged: RLE = coco_mask.merge(coco_mask.frPyObjects(value, *size))
-    return merged
-
-
-def _is_polygon(part: object) -> bool:
-    return (
-        isinstance(part, list)
-        and len(part) >= 6
-        and len(part) % 2 == 0
-        and all(isinstance(c, int | float) and not isinstance(c, bool) and -1e6 < c < 1e6 for c in part)
-    )
 
 
 def open_mask_folder(folder: Path) -> GroundTruth:

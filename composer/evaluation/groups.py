@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from composer.evaluation.ground_truth import GroundTruth
+from composer.evaluation.missing import first_few
 from composer.evaluation.scoring import Evaluation
 from sam.errors import BadAnnotation, UsageError
 
@@ -25,11 +27,11 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % confidence interval, in [0, 1]."""
+    """A mean and its 95 % confidence interval, in [0, 1]; None of one photo, which says nothing of more."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,25 @@ class Groups:
             return self.of_annotation[annotation_id]
         return self.of_photo.get(photo)
 
+    def check(self, truth: GroundTruth) -> None:
+        """Before an evaluation: whether anything in the set can belong to a group.
+
+        Raises:
+            BadAnnotation: no photo and no annotation of the set does, with examples of both sides.
+        """
+        for image in truth:
+            if image.name in self.of_photo or any(n in self.of_annotation for n in image.annotation_ids):
+                return
+        ours = [*map(str, self.of_annotation), *self.of_photo]
+        key = "annotation_id" if self.of_annotation else "file_name"
+        theirs = (
+            [i.name for i in truth] if self.of_photo else [str(n) for i in truth for n in i.annotation_ids]
+        )
+        raise BadAnnotation(
+            f"{truth.source}: nothing in it has a value of {self.column!r}: the metadata have the {key} "
+            f"{first_few(ours) or '(none)'}, the set {first_few(theirs) or '(none)'}"
+        )
+
 
 def group_scores(evaluation: Evaluation, groups: Groups, seed: int = 0) -> list[GroupScores]:
     """Mean IoU of each group's segments, groups in the order of their names.
@@ -128,11 +149,14 @@ def _scores(
 ) -> GroupScores:
     sums = np.stack([photo.sum(0) for photo in photos])
     counts = np.array([len(photo) for photo in photos], np.float64)
-    drawn = rng.integers(0, len(photos), (RESAMPLES, len(photos)))
-    means = sums[drawn].sum(1) / counts[drawn].sum(1)[:, None]
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
-    mean = sums.sum(0) / counts.sum()
-    miou = {count: Interval(float(mean[i]), float(low[i]), float(high[i])) for i, count in enumerate(clicks)}
+    mean = (sums.sum(0) / counts.sum()).tolist()
+    low: list[float | None] = [None] * len(clicks)
+    high = low
+    if len(photos) > 1:
+        drawn = rng.integers(0, len(photos), (RESAMPLES, len(photos)))
+        means = sums[drawn].sum(1) / counts[drawn].sum(1)[:, None]
+        low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0).tolist()
+    miou = {count: Interval(mean[i], low[i], high[i]) for i, count in enumerate(clicks)}
     return GroupScores(name, int(counts.sum()), len(photos), miou)
 
 

@@ -21,7 +21,8 @@ from adapters.proposals import Proposals, ProposalsAdapter
 from adapters.results import Instances
 from adapters.rle import RLE
 from composer.evaluation.ground_truth import GroundTruth, LabelledImage, Segment
-from composer.evaluation.scoring import OpenScene, existing_photos
+from composer.evaluation.missing import photos_present
+from composer.evaluation.scoring import OpenScene
 from sam.errors import BadAnnotation
 
 COUNTS = (10, 100, 1000)
@@ -108,7 +109,7 @@ def evaluate_proposals(
     request: Proposals = THE_PAPERS,
     on_image: Callable[[str], None] | None = None,
     propose: Propose | None = None,
-    counts: Sequence[int] = COUNTS,
+    counts: Sequence[int] | None = None,
 ) -> ProposalEvaluation:
     """Average recall over a set of photos.
 
@@ -118,12 +119,13 @@ def evaluate_proposals(
         request: what to ask for.
         on_image: called with a photo's name before it is opened.
         propose: gives a scene's proposals, by default the ``proposals`` adapter's answer to ``request``.
-        counts: numbers of proposals to report recall for, ascending.
+        counts: numbers of proposals to report recall for, ascending; default: what ``request.limit`` allows.
 
     Raises:
         BadAnnotation: a set that contradicts itself, or without an object.
         BadImage: a photo that cannot be read.
     """
+    counts = counts_within(request.limit) if counts is None else counts
     answer = propose or (lambda scene: ProposalsAdapter()(scene, request))
     rows = []
     for image, scene, segments in _scenes(open_scene, truth, on_image):
@@ -134,6 +136,11 @@ def evaluate_proposals(
     if not evaluation.objects:
         raise BadAnnotation(f"{truth.source}: no object in {len(truth)} photos, nothing to evaluate")
     return evaluation
+
+
+def counts_within(limit: int) -> tuple[int, ...]:
+    """Those of COCO's numbers of proposals that ``limit`` allows, and ``limit`` itself."""
+    return (*(count for count in COUNTS if count < limit), limit)
 
 
 def score_proposals(name: str, proposals: Sequence[RLE], segments: Sequence[Segment]) -> ImageRecall:
@@ -178,7 +185,7 @@ def _match(
 def _scenes(
     open_scene: OpenScene, truth: GroundTruth, on_image: Callable[[str], None] | None
 ) -> Iterator[tuple[LabelledImage, Scene, list[Segment]]]:
-    existing_photos(truth)
+    photos_present((image.path for image in truth), truth.source)
     for image in truth:
         if on_image:
             on_image(image.name)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from composer.evaluation.boundaries.counts import thresholds_between
-from composer.evaluation.boundaries.maps import read_ucm2
+from composer.evaluation.boundaries.maps import check_range, find_maps, read_ucm2
 from composer.evaluation.boundaries.truth import DrawnImage, DrawnSet, Segments
 from sam.errors import BadAnnotation
 
@@ -163,24 +163,59 @@ def variation_of_information(shared: Floats) -> float:
     return float(2 * _entropy(joint) - _entropy(joint.sum(0)) - _entropy(joint.sum(1)))
 
 
-def ucm_scales(path: Path, thresholds: int) -> list[Segments]:
+def ucm_scales(path: Path, thresholds: int, size: tuple[int, int] | None = None) -> list[Segments]:
     """The segmentations of an ultrametric contour map: regions that no contour above a threshold parts.
 
+    Args:
+        path: a .mat file with ``ucm2``.
+        thresholds: how many, evenly spaced inside of (0, 1).
+        size: (H, W) of its photo; None: any.
+
     Raises:
-        BadAnnotation: not such a file.
+        BadAnnotation: not such a file, a map of another size, or values that are not in [0, 1].
     """
-    try:
-        ucm = read_ucm2(path)
-    except BadAnnotation:
-        raise
-    except Exception as error:  # scipy raises whatever its parser trips over
-        detail = f"{type(error).__name__}: {error}"
-        raise BadAnnotation(f"{path}: cannot be read as a contour map ({detail})") from error
+    ucm = _contours(path)
+    if ucm.ndim != 2 or min(ucm.shape) < 3 or ucm.shape[0] % 2 == 0 or ucm.shape[1] % 2 == 0:
+        raise BadAnnotation(f"{path}: ucm2 has the shape {ucm.shape}; expected 2 H + 1 rows, 2 W + 1 columns")
+    height, width = ucm.shape[0] // 2, ucm.shape[1] // 2
+    if size is not None and (height, width) != size:
+        raise BadAnnotation(
+            f"{path}: a contour map for {width} x {height} pixels, but its photo has {size[1]} x {size[0]}"
+        )
+    check_range(path, ucm)
     scales = []
     for threshold in thresholds_between(thresholds):
         _, regions = cv2.connectedComponents((ucm <= threshold).astype(np.uint8), connectivity=8)
         scales.append(regions[1::2, 1::2].astype(np.int64))
     return scales
+
+
+def contour_maps_in(
+    folder: Path, truth: DrawnSet, thresholds: int, size_of: Callable[[DrawnImage], tuple[int, int]]
+) -> Callable[[DrawnImage], Scales]:
+    """Segmentations from the contour maps of a folder: ``NAME.mat`` for each photo.
+
+    Args:
+        folder: of the files.
+        truth: the photos that need one.
+        thresholds: how many.
+        size_of: gives a photo's (H, W).
+
+    Raises:
+        BadAnnotation: a photo without a map; when called, also a map that does not fit.
+    """
+    files = find_maps(folder, (image.path.stem for image in truth), [".mat"])
+    return lambda image: ucm_scales(files[image.path.stem], thresholds, size_of(image))
+
+
+def _contours(path: Path) -> Floats:
+    try:
+        return read_ucm2(path)
+    except BadAnnotation:
+        raise
+    except Exception as error:  # scipy raises whatever its parser trips over
+        detail = f"{type(error).__name__}: {error}"
+        raise BadAnnotation(f"{path}: cannot be read as a contour map ({detail})") from error
 
 
 def _shared_pixels(truth: Segments, found: Segments) -> Floats:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from composer.evaluation.groups import GroupScores
+from composer.evaluation.groups import GroupScores, Interval
 from composer.evaluation.scoring import Evaluation
 from composer.evaluation.thresholds import ThresholdEvaluation
 from composer.formats.atomic import write_bytes, write_json
@@ -65,7 +65,7 @@ def group_table(groups: Sequence[GroupScores], title: str) -> Table:
     for count in groups[0].miou:
         found.add_column(str(count), justify="right")
     for group in groups:
-        cells = [f"{100 * i.mean:.1f} [{100 * i.low:.1f}, {100 * i.high:.1f}]" for i in group.miou.values()]
+        cells = [_interval(interval) for interval in group.miou.values()]
         found.add_row(Text(group.name), str(group.masks), str(group.images), *map(Text, cells))
     found.caption = "mean IoU in % by number of prompts, with 95 % intervals (bootstrap over photos)"
     found.caption_justify = "left"
@@ -73,18 +73,28 @@ def group_table(groups: Sequence[GroupScores], title: str) -> Table:
 
 
 def groups_json(groups: Sequence[GroupScores]) -> dict[str, Any]:
-    """``{group: {"masks", "images", "miou": {"1": {"mean", "low", "high"}, …}}}``."""
+    """``{group: {"masks", "images", "miou": {"1": {"mean", "low", "high"}, …}}}``; null: one photo."""
     return {
         group.name: {
             "masks": group.masks,
             "images": group.images,
             "miou": {
-                str(count): {"mean": round(i.mean, 6), "low": round(i.low, 6), "high": round(i.high, 6)}
+                str(count): {"mean": round(i.mean, 6), "low": _rounded(i.low), "high": _rounded(i.high)}
                 for count, i in group.miou.items()
             },
         }
         for group in groups
     }
+
+
+def _interval(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return f"{100 * interval.mean:.1f} -"
+    return f"{100 * interval.mean:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
 
 
 def _titled(title: str) -> Table:

@@ -14,6 +14,7 @@ from adapters.rle import RLE, areas
 from composer.evaluation.boxes import AnswerBoxes, score_boxes
 from composer.evaluation.clicks import Clicker
 from composer.evaluation.ground_truth import GroundTruth, LabelledImage, Segment, choose_segments
+from composer.evaluation.missing import photos_present
 from composer.evaluation.points import DEEPEST, DEFAULT_CLICKS, AnswerPoints, IoUs, score_points
 from sam.errors import BadAnnotation, UsageError
 
@@ -181,7 +182,7 @@ def labelled_scenes(
     on_image: Callable[[str], None] | None,
 ) -> Iterator[tuple[LabelledImage, Scene, list[Segment]]]:
     """Every photo that has segments to evaluate, opened, with those segments, largest first."""
-    existing_photos(truth)
+    photos_present((image.path for image in truth), truth.source)
     for image in truth:
         if on_image:
             on_image(image.name)
@@ -190,13 +191,6 @@ def labelled_scenes(
         chosen = choose_segments(counted, which.min_area, which.max_per_image)
         if chosen:
             yield image, scene, chosen
-
-
-def existing_photos(truth: GroundTruth) -> None:
-    """Raises BadAnnotation for a missing photo: half an hour into an evaluation is late to learn of it."""
-    for image in truth:
-        if not image.path.is_file():
-            raise BadAnnotation(f"{image.path}: is annotated in {truth.source}, but there is no such photo")
 
 
 def _checked(evaluation: Evaluation, truth: GroundTruth, which: MaskFilter) -> Evaluation:

@@ -47,14 +47,16 @@ class Section:
     Attributes:
         found: the set.
         measure: ``points``, ``boxes``, ``proposals`` or ``edges``.
-        figures: its JSON object.
-        plot: file name of its plot, beside the report.
+        figures: its JSON object; empty where it failed.
+        plot: file name of its plot, beside the report; None where it failed.
+        error: why it failed; None where it did not.
     """
 
     found: FoundSet
     measure: str
     figures: Mapping[str, Any]
-    plot: str
+    plot: str | None
+    error: str | None = None
 
 
 def find_sets(folder: Path) -> list[FoundSet]:
@@ -86,15 +88,19 @@ def write_report(folder: Path, sections: Sequence[Section], about: Mapping[str, 
     """Write ``report.json`` and ``report.md``. Raises EnvironmentProblem."""
     content = {
         **about,
-        "sets": [
-            {"set": s.found.name, "kind": s.found.kind, "measure": s.measure, "plot": s.plot, **s.figures}
-            for s in sections
-        ],
+        "sets": [_section_json(section) for section in sections],
     }
     return [
         write_json(folder / "report.json", content),
         write_text(folder / "report.md", markdown(sections, about)),
     ]
+
+
+def _section_json(section: Section) -> dict[str, Any]:
+    what = {"set": section.found.name, "kind": section.found.kind, "measure": section.measure}
+    if section.error is not None:
+        return what | {"error": section.error}
+    return what | {"plot": section.plot, **section.figures}
 
 
 def markdown(sections: Sequence[Section], about: Mapping[str, Any]) -> str:
@@ -119,7 +125,10 @@ def markdown(sections: Sequence[Section], about: Mapping[str, Any]) -> str:
             cells = [_cell(section.figures, key) for key in keys]
             photos = section.figures.get("images", "")
             lines.append(f"| {section.found.name} | {photos} | " + " | ".join(cells) + " |")
-        lines += ["", *(f"![{s.found.name}: {measure}]({s.plot})" for s in mine), ""]
+        lines.append("")
+        lines += [f"- {s.found.name}: not measured: {s.error}" for s in mine if s.error is not None]
+        lines += [f"![{s.found.name}: {measure}]({s.plot})" for s in mine if s.plot is not None]
+        lines.append("")
     return "\n".join(lines)
 
 

@@ -137,11 +137,11 @@ def entries(path: Path, index: Mapping[str, Any], key: str) -> list[dict[str, An
     return values
 
 
-def whole(path: Path, entry: Mapping[str, Any], key: str) -> int:
-    """A whole number of an annotation file. Raises :class:`BadAnnotation`."""
+def whole(where: Path | str, entry: Mapping[str, Any], key: str) -> int:
+    """A whole number of an annotation file, or of an entry of it. Raises :class:`BadAnnotation`."""
     value = entry.get(key)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise BadAnnotation(f"{path}: {key!r} must be a whole number, not {value!r}")
+        raise BadAnnotation(f"{where}: {key!r} must be a whole number, not {value!r}")
     return value
 
 

@@ -105,6 +105,11 @@ GOOD = {"size": [2, 3], "counts": rle.encode_mask(np.array([[1, 0, 1], [0, 1, 1]
         ({"size": [100_000, 100_000]}, "too large"),
         ({"counts": [1, 2]}, "add up to 3"),
         ({"counts": [7, -1]}, "add up to 6"),
+        ({"counts": [10**30]}, "more than 32 bits"),
+        ({"counts": [2**63, 2**63, 6]}, "more than 32 bits"),  # adds up to 6 in 64 bits
+        ({"counts": [True, 5]}, "string or a list of whole numbers"),
+        ({"counts": []}, "add up to 0"),
+        ({"size": [True, 6]}, "size must be"),
         ({"counts": None}, "string or a list"),
         ({"counts": [1.5, 4.5]}, "string or a list"),
         ({"counts": ""}, "add up to 0"),

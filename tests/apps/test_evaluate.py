@@ -205,5 +205,22 @@ def test_groups_and_random_clicks(evaluate, labelled: Path, tmp_path: Path) -> N
     one = report["groups"]["x"]["miou"]["2"]
     assert one["low"] <= one["mean"] <= one["high"]
     assert (report["clicker"], report["seed"], report["group_by"]) == ("random", 5, "light")
+    ended = evaluate("points", "--masks", labelled, "--seed", 5)
+    assert ended.code == 2 and "--seed has no meaning with --clicker deepest" in ended.error
     ended = evaluate("boxes", "--masks", labelled, "--group-by", "light")
     assert ended.code == 2 and "belong together" in ended.error
+
+
+def test_groups_that_match_nothing(evaluate, labelled: Path, tmp_path: Path) -> None:
+    report, metadata = tmp_path / "g.json", tmp_path / "m.csv"
+    metadata.write_text("file_name,light\nphotos/a.jpg,x\n")
+    call = ("boxes", "--masks", labelled, "--metadata", metadata, "--group-by", "light", "--json", report)
+    ended = evaluate(*call, "--preset", "no-such-preset")  # before any model is loaded
+    assert ended.code == 3 and "nothing in it has a value of 'light'" in ended.error
+    assert "photos/a.jpg, the set a.jpg, b.jpg, c.png" in ended.error and not report.exists()
+    # A photo that is in a group, but has no segment of this size: what was measured is kept.
+    metadata.write_text("file_name,light\na.jpg,x\n")
+    Image.new("L", (60, 45)).save(labelled / "masks/a.png")
+    ended = evaluate(*call)
+    assert ended.code == 3 and "no evaluated segment has a value of 'light'" in ended.error
+    assert json.loads(report.read_text())["masks"] == 6 and "mean IoU" in ended.out

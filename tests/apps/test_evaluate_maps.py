@@ -67,7 +67,7 @@ class TestEdges:
     ) -> None:
         options = ("--bsds", drawn, "--thresholds", 5, "--workers", 0)
         ended = evaluate(
-            "edges", *options, *model, "--points-per-side", 3, "--source", "both", "--limit-images", 2,
+            "edges", *options, *model, "--points-per-side", 3, "--edge-source", "both", "--limit-images", 2,
             "--save-maps", tmp_path / "kept", "--json", tmp_path / "a.json",
         )  # fmt: skip
         assert ended.code == 0, ended.err
@@ -84,6 +84,18 @@ class TestEdges:
         for figure in ("ods", "ois", "ap", "r50"):
             assert second[figure] == pytest.approx(first[figure], abs=2e-3)
 
+    def test_a_drawing_without_its_photo(self, evaluate, drawn: Path) -> None:
+        (drawn / "images/b.jpg").unlink()
+        ended = evaluate("edges", "--bsds", drawn, "--predictions", drawn / "maps", "--workers", 0)
+        assert ended.code == 3 and f"{drawn / 'groundTruth/b.mat'}: a drawing of a photo that" in ended.error
+
+    def test_drawings_without_a_boundary(self, evaluate, drawn: Path) -> None:
+        cell = np.empty((1, 1), object)
+        cell[0, 0] = {"Boundaries": np.zeros((45, 60), np.uint8)}
+        savemat(drawn / "groundTruth/b.mat", {"groundTruth": cell})
+        ended = evaluate("edges", "--bsds", drawn, "--predictions", drawn / "maps", "--workers", 0)
+        assert ended.code == 3 and "b.mat: no annotator drew a boundary" in ended.error
+
     @pytest.mark.parametrize(
         ("options", "code", "reason"),
         [
@@ -91,11 +103,29 @@ class TestEdges:
             (("--bsds", "{root}/maps"), 3, "expected data/images/test/"),
             (("--bsds", "{root}", "--predictions", "{root}/nowhere"), 2, "no such folder"),
             (("--bsds", "{root}", "--predictions", "{root}/groundTruth"), 3, "a.mat: expected a variable"),
-            (("--bsds", "{root}", "--predictions", "{root}/images"), 3, "no map a.png, a.npy or a.mat"),
             (
-                ("--bsds", "{root}", "--predictions", "{root}/maps", "--source", "head"),
-                2,
-                "leave --save-maps",
+                ("--bsds", "{root}", "--predictions", "{root}/images"),
+                3,
+                "no map (NAME.png or NAME.npy or NAME.mat) of 2 photos: a, b",
+            ),
+            (("--bsds", "{root}", "--split", "tset"), 2, "split 'tset': expected one of train, val, test"),
+            (("--bsds", "{root}", "--split", "test"), 2, "has no images/test/; a plain folder"),
+            (("--bsds", "{root}", "--source", "head"), 2, "No such option: --source"),
+            *(
+                (
+                    ("--bsds", "{root}", "--predictions", "{root}/maps", *option),
+                    2,
+                    f"{option[0]} has no meaning with --predictions; leave it out",
+                )
+                for option in (
+                    ("--edge-source", "head"),
+                    ("--save-maps", "{root}/kept"),
+                    ("--points-per-side", "16"),
+                    ("--preset", "tiny"),
+                    ("--checkpoint", "x"),
+                    ("--device", "cpu"),
+                    ("--precision", "auto"),
+                )
             ),
         ],
     )
@@ -105,6 +135,50 @@ class TestEdges:
         ended = evaluate("edges", *(option.format(root=drawn) for option in options), "--workers", 0)
         assert ended.code == code and ended.out == "", ended.err
         assert ended.error.startswith("error: ") and reason in ended.error
+
+
+class TestRegions:
+    @pytest.fixture
+    def ucm(self, drawn: Path) -> Path:
+        """For each photo a contour map with the one line that was drawn, and two regions as the drawing."""
+        folder = drawn / "ucm"
+        folder.mkdir()
+        for path in (drawn / "images").iterdir():
+            segments = np.ones((45, 60), np.uint16)
+            segments[:, 30:] = 2
+            cell = np.empty((1, 1), object)
+            cell[0, 0] = {"Boundaries": segments > 1, "Segmentation": segments}
+            savemat(drawn / f"groundTruth/{path.stem}.mat", {"groundTruth": cell})
+            contours = np.zeros((91, 121))
+            contours[:, 60] = 0.5
+            savemat(folder / f"{path.stem}.mat", {"ucm2": contours})
+        return folder
+
+    def test_contour_maps(self, evaluate, drawn: Path, ucm: Path, tmp_path: Path) -> None:
+        ended = evaluate(
+            "regions", "--bsds", drawn, "--predictions", ucm, "--thresholds", 4, "--limit-images", 2,
+            "--json", tmp_path / "r.json",
+        )  # fmt: skip
+        assert ended.code == 0 and "2 photos, 4 thresholds" in ended.out, ended.err
+        report = json.loads((tmp_path / "r.json").read_text())
+        assert report["covering"] == {"ods": 1, "ods_threshold": 0.2, "ois": 1, "best": 1}
+        assert report["rand_index"]["ods"] == 1 and report["variation_of_information"]["ods"] == 0
+        assert (report["images"], report["split"], report["thresholds"]) == (2, None, 4)
+        assert report["predictions"] == str(ucm) and report["command"].startswith("sam-composer")
+
+    def test_wrong_calls(self, evaluate, drawn: Path, ucm: Path) -> None:
+        call = ("regions", "--bsds", drawn, "--predictions")
+        ended = evaluate(*call, drawn / "nowhere")
+        assert ended.code == 2 and "no such folder" in ended.error
+        savemat(ucm / "b.mat", {"ucm2": np.zeros((9, 9))})
+        ended = evaluate(*call, ucm)
+        assert (
+            ended.code == 3
+            and "b.mat: a contour map for 4 x 4 pixels, but its photo has 60 x 45" in ended.error
+        )
+        (ucm / "a.mat").unlink()
+        ended = evaluate(*call, ucm)
+        assert ended.code == 3 and "no map (NAME.mat) of one photo: a" in ended.error
 
 
 @pytest.fixture
@@ -140,9 +214,9 @@ def test_proposals(evaluate, model, photos: Path, coco: Path, tmp_path: Path) ->
     )  # fmt: skip
     assert ended.code == 0 and "6 objects in 3 photos" in ended.out
     report = json.loads((tmp_path / "p.json").read_text())
-    assert 0 <= report["ar@10"] <= report["ar@100"] <= report["ar@1000"] <= 1
+    assert 0 <= report["ar@10"] <= report["ar@50"] <= 1 and "ar@100" not in report
     assert report["objects"] == 6 and report["request"]["limit"] == 50
-    assert report["ar@1000_large"] is None and report["ar@1000_small"] is not None
+    assert report["ar@50_large"] is None and report["ar@50_small"] is not None
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -224,8 +298,8 @@ class TestInstances:
     @pytest.mark.parametrize(
         ("change", "reason"),
         [
-            ({"image_id": 77}, "result 0: image 77 is not in"),
-            ({"category_id": 9}, "category 9 is not in"),
+            ({"image_id": 77}, "result 0: image_id 77 is not listed under 'images' of instances.json"),
+            ({"category_id": 9}, "category_id 9 is not listed under 'categories'"),
             ({"score": "high"}, "'score' must be a number"),
             ({"bbox": [1, 2]}, "'bbox' must be"),
             ({"segmentation": None, "bbox": None}, "has no 'segmentation' or 'bbox'"),
@@ -260,7 +334,60 @@ class TestInstances:
         coco.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
         ended = evaluate("instances", "--coco", photos, coco, "--results", coco)
         assert ended.code == 3 and "no instance in it" in ended.error
+
+    @pytest.mark.parametrize(
+        ("source", "options"),
+        [
+            ("--results", ("--refine", 1)),
+            ("--results", ("--conf", 0.5)),
+            ("--results", ("--preset", "tiny")),
+            ("--results", ("--trust-detector",)),
+            ("--boxes", ("--conf", 0.001)),
+        ],
+    )
+    def test_options_that_would_be_ignored(
+        self, evaluate, photos: Path, coco: Path, source: str, options: tuple[object, ...]
+    ) -> None:
+        ended = evaluate("instances", "--coco", photos, coco, source, coco, *options)
+        assert ended.code == 2 and f"{options[0]} has no meaning with {source}" in ended.error
+
+    def test_a_missing_photo_stops_the_run_before_it_starts(
+        self, evaluate, model, photos: Path, coco: Path
+    ) -> None:
+        results = self.saved(coco, self.results(coco))
         (photos / "b.jpg").unlink()
+        (photos / "a.jpg").write_bytes(b"never opened")
+        ended = evaluate("instances", "--coco", photos, coco, "--boxes", results, *model)
+        assert ended.code == 3 and f"{photos / 'b.jpg'}: is annotated in {coco}" in ended.error
+
+    @pytest.mark.parametrize(
+        ("key", "change", "reason"),
+        [
+            ("images", {"id": 1}, "images[2]: a second entry with the id 1"),
+            ("annotations", {"image_id": 8}, "annotation 6: image_id 8 is not listed under 'images'"),
+            (
+                "annotations",
+                {"segmentation": [[1, 2]]},
+                "annotation 6: 'segmentation' must be an RLE or a list",
+            ),
+            ("categories", {"id": 1}, "categories[1]: a second entry with the id 1"),
+        ],
+    )
+    def test_annotations_that_do_not_fit(
+        self, evaluate, photos: Path, coco: Path, key: str, change: dict[str, object], reason: str
+    ) -> None:
+        results, index = self.saved(coco, self.results(coco)), json.loads(coco.read_text())
+        index[key][-1] |= change
+        coco.write_text(json.dumps(index))
+        ended = evaluate("instances", "--coco", photos, coco, "--results", results)
+        assert (ended.code, ended.out) == (3, "") and reason in ended.error
+
+    def test_masks_and_boxes_in_one_file(self, evaluate, photos: Path, coco: Path) -> None:
+        results = self.results(coco)
+        del results[0]["bbox"], results[1]["segmentation"]
+        ended = evaluate("instances", "--coco", photos, coco, "--results", self.saved(coco, results))
+        assert (ended.code, ended.out) == (3, "")
+        assert "result 1: has a box, but the results before it have a mask" in ended.error
 
 
 def test_all_of_it(evaluate, model, drawn: Path, tmp_path: Path) -> None:
@@ -287,3 +414,20 @@ def test_all_of_it(evaluate, model, drawn: Path, tmp_path: Path) -> None:
     assert len(report["weights_sha256"]) == 64 and report["command"].startswith("sam-composer")
     assert {path.suffix for path in out.iterdir()} == {".json", ".md", ".png"}
     assert all((out / s["plot"]).is_file() for s in report["sets"])
+
+    index["annotations"][0]["segmentation"] = "none"  # type: ignore[index]
+    (data / "scenes/instances.json").write_text(json.dumps(index))
+    cell = np.empty((1, 1), object)
+    cell[0, 0] = {"Boundaries": np.ones((4, 4), np.uint8)}
+    (data / "more").mkdir()
+    (data / "lines/images").rename(data / "more/images")
+    (data / "lines/groundTruth").rename(data / "more/groundTruth")
+    savemat(data / "more/groundTruth/z.mat", {"groundTruth": cell})
+    (data / "scenes2").symlink_to(data / "scenes")
+    ended = evaluate("all", "--data", data, "--out", out, *model, "--limit-images", 1)
+    assert ended.code == 4 and "7 measures on 3 sets, 7 failed" in ended.out
+    assert len(ended.err.splitlines()) == 7
+    assert "error: more, edges: " in ended.err and "z.mat: a drawing of a photo that is not in" in ended.err
+    assert "error: scenes2, proposals: " in ended.err
+    failed = json.loads((out / "report.json").read_text())["sets"]
+    assert all(("'segmentation' must be" in s["error"]) != (s["measure"] == "edges") for s in failed)

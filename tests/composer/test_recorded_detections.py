@@ -81,9 +81,11 @@ def test_photos_and_classes_that_the_files_lack(folder: Path, composer: Composer
         ({"image_id": "7"}, "result 0: 'image_id' must be a whole number"),
         ({"image_id": 8}, "image 8 is not in"),
         ({"category_id": 5}, "category 5 is not in"),
-        ({"bbox": [1, 2, 3]}, "needs 'bbox'"),
-        ({"bbox": None}, "needs 'bbox'"),
-        ({"score": float("nan")}, "needs 'bbox'"),
+        ({"bbox": [1, 2, 3]}, "'bbox' must be"),
+        ({"bbox": None}, "'bbox' must be"),
+        ({"bbox": [1, 2, -3, 4]}, "negative width"),
+        ({"category_id": [1]}, "'category_id' must be a whole number"),
+        ({"score": float("nan")}, "'score' must be a number"),
     ],
 )
 def test_malformed_results(folder: Path, change: dict[str, Any], says: str) -> None:

@@ -243,12 +243,25 @@ def test_coco_segmentations_that_are_none(tmp_path: Path, segmentation: Any, rea
     assert str(caught.value).startswith(f"{path}: annotation 11: ") and reason in str(caught.value)
 
 
+def test_a_category_that_is_no_number_matters_only_where_frequencies_are_known(tmp_path: Path) -> None:
+    index = coco_index(SEGMENTATIONS["compressed"])
+    index["annotations"][1]["category_id"] = [1]
+    assert_holds(open_coco(tmp_path, written(tmp_path / "ann.json", index)), drawn())
+    index["categories"] = [{"id": 1, "frequency": "r"}]
+    path = written(tmp_path / "ann.json", index)
+    with pytest.raises(
+        BadAnnotation, match=r"annotation 12: 'category_id' must be a whole number, not \[1\]"
+    ):
+        open_coco(tmp_path, path).images[0].read_masks(SIZE)
+
+
 @pytest.mark.parametrize(
     ("index", "reason"),
     [
         ("no", "not JSON"),
         ('{"images": []}', "a list of objects under 'annotations'"),
         ('{"images": [{"id": 1}], "annotations": []}', "no labelled photo"),
+        ('{"images": [{"id": 1}, {"id": 1}], "annotations": []}', "images[1]: a second entry with the id 1"),
         ('{"images": [{"id": 1}], "annotations": [{"image_id": 2}]}', "image 2 is annotated, but not listed"),
         ('{"images": [{"id": 1}], "annotations": [{"image_id": 1}]}', "'file_name' must be a name inside"),
         (

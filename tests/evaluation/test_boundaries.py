@@ -15,7 +15,7 @@ from scipy.io import savemat
 
 from composer.evaluation.boundaries.counts import BoundaryCounts, count_matches, thresholds_between
 from composer.evaluation.boundaries.evaluate import evaluate_boundaries, maps_in
-from composer.evaluation.boundaries.maps import find_map, read_map
+from composer.evaluation.boundaries.maps import find_maps, read_map
 from composer.evaluation.boundaries.matching import Annotation
 from composer.evaluation.boundaries.summary import BoundaryEvaluation, ImageBoundaries
 from composer.evaluation.boundaries.thinning import thin
@@ -194,8 +194,16 @@ class TestSet:
     def test_layouts(self, bsds: Path, tmp_path: Path) -> None:
         assert len(open_bsds(bsds / "data")) == len(open_bsds(bsds)) == 3
         assert len(open_bsds(bsds).limited(2)) == 2
+        assert (open_bsds(bsds).split, open_bsds(bsds, "test").split) == ("test", "test")
         with pytest.raises(BadAnnotation, match="expected data/images/val/"):
             open_bsds(bsds, "val")
+        with pytest.raises(UsageError, match="split 'tests': expected one of train, val, test"):
+            open_bsds(bsds, "tests")
+        for name in ("images", "groundTruth"):
+            (bsds / "data" / name / "test").rename(bsds / name)
+        assert len(open_bsds(bsds)) == 3 and open_bsds(bsds).split is None
+        with pytest.raises(UsageError, match=r"a plain folder .* has no splits"):
+            open_bsds(bsds, "test")
         with pytest.raises(UsageError, match="no such folder"):
             open_bsds(tmp_path / "gone")
 
@@ -208,6 +216,29 @@ class TestSet:
         path.unlink()
         with pytest.raises(BadAnnotation, match=r"1\.mat: missing, the ground truth of .*1\.jpg"):
             open_bsds(bsds)
+
+    def test_drawings_and_photos_that_do_not_belong_together(self, bsds: Path) -> None:
+        photos = bsds / "data/images/test"
+        (photos / "._1.jpg").touch()  # what a Mac leaves behind
+        (photos / "1.png").write_bytes((photos / "1.jpg").read_bytes())
+        with pytest.raises(BadAnnotation, match=r"1\.png: a second photo named '1'"):
+            open_bsds(bsds)
+        (photos / "1.png").unlink()
+        (photos / "1.jpg").unlink()
+        with pytest.raises(BadAnnotation, match=r"1\.mat: a drawing of a photo that is not in .*test"):
+            open_bsds(bsds)
+
+    def test_somebody_must_have_drawn_something(self, bsds: Path) -> None:
+        cell = np.empty((1, 2), object)
+        for column in range(2):
+            cell[0, column] = {"Boundaries": np.full((30, 40), column, np.uint8)}
+        path = bsds / "data/groundTruth/test/1.mat"
+        savemat(path, {"groundTruth": cell})
+        assert [drawn.any() for drawn in open_bsds(bsds).images[1].boundaries()] == [False, True]
+        cell[0, 1] = cell[0, 0]
+        savemat(path, {"groundTruth": cell})
+        with pytest.raises(BadAnnotation, match=r"1\.mat: no annotator drew a boundary"):
+            open_bsds(bsds).images[1].boundaries()
 
     def test_a_split_without_photos(self, bsds: Path) -> None:
         for photo in (bsds / "data/images/test").iterdir():
@@ -259,13 +290,15 @@ class TestMaps:
                 read_map(saved(values), (3, 4))
 
     def test_one_map_for_each_photo(self, tmp_path: Path) -> None:
-        with pytest.raises(BadAnnotation, match=r"no map a\.png, a\.npy or a\.mat"):
-            find_map(tmp_path, "a")
+        with pytest.raises(BadAnnotation, match=r"no map .* of 4 photos: a, b, c and 1 more"):
+            find_maps(tmp_path, "abcd")
         (tmp_path / "a.png").touch()
-        assert find_map(tmp_path, "a") == tmp_path / "a.png"
+        assert find_maps(tmp_path, "a") == {"a": tmp_path / "a.png"}
+        with pytest.raises(BadAnnotation, match=r"no map \(NAME\.mat\) of one photo: a"):
+            find_maps(tmp_path, "a", [".mat"])
         (tmp_path / "a.npy").touch()
         with pytest.raises(BadAnnotation, match=r"a\.png and a\.npy are both maps of a"):
-            find_map(tmp_path, "a")
+            find_maps(tmp_path, "a")
 
 
 @pytest.mark.skipif(not BENCH.is_file(), reason=f"no {BENCH.name} here: the benchmark's own example")
@@ -276,7 +309,9 @@ def test_the_originals_numbers(kind: str, expected: str, tmp_path: Path) -> None
     root = next(path.parent for path in tmp_path.rglob("groundTruth"))
     truth = open_bsds(root)
     size = {image.name: image.boundaries()[0].shape for image in truth}
-    found = evaluate_boundaries(truth, maps_in(root / kind, lambda i: size[i.name]), thresholds=5, workers=0)
+    found = evaluate_boundaries(
+        truth, maps_in(root / kind, truth, lambda i: size[i.name]), thresholds=5, workers=0
+    )
     ods, ois = found.ods, found.ois
     ours = [ods.threshold, ods.recall, ods.precision, ods.f, ois.recall, ois.precision, ois.f, found.ap]
     np.testing.assert_allclose(ours, np.loadtxt(root / expected / "eval_bdry.txt"), atol=TOLERANCE)

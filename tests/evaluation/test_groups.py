@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from composer.evaluation.clicks import RandomClicks
+from composer.evaluation.ground_truth import GroundTruth, LabelledImage
 from composer.evaluation.groups import Groups, group_scores
+from composer.evaluation.report import group_table, groups_json
 from composer.evaluation.scoring import Evaluation, ImageScores
 from sam.errors import BadAnnotation, UsageError
 
@@ -28,7 +30,10 @@ def test_by_photo(tmp_path: Path) -> None:
     assert (north.miou[1].low, north.miou[1].high) == pytest.approx(
         (0.3, 0.9)
     )  # one photo twice, or the other
-    assert (south.miou[1].mean, south.miou[1].low, south.miou[1].high) == (0.5, 0.5, 0.5)
+    assert (south.miou[1].mean, south.miou[1].low, south.miou[1].high) == (0.5, None, None)
+    assert groups_json([south])["south"]["miou"]["1"] == {"mean": 0.5, "low": None, "high": None}
+    table = group_table([north, south], "by place")
+    assert [str(cell) for cell in table.columns[3].cells] == ["50.0 [30.0, 90.0]", "50.0 -"]
 
 
 def test_by_annotation_before_photo(tmp_path: Path) -> None:
@@ -68,6 +73,23 @@ def test_files_that_do_not_say_it(tmp_path: Path) -> None:
     none = Groups("place", {"z.jpg": "south"}, {})
     with pytest.raises(BadAnnotation, match="no evaluated segment has a value of 'place'"):
         group_scores(Evaluation("points", (1,), (photo("a.jpg", 0.5),)), none)
+
+
+def test_keys_that_match_nothing_are_found_before_an_evaluation() -> None:
+    photos = [
+        LabelledImage(Path(f"{i}.jpg"), f"{i}.jpg", lambda size: [], (2 * i, 2 * i + 1)) for i in range(5)
+    ]
+    truth = GroundTruth("made", tuple(photos))
+    Groups("g", {"4.jpg": "x"}, {}).check(truth)
+    Groups("g", {}, {9: "x"}).check(truth)
+    with pytest.raises(BadAnnotation) as caught:
+        Groups("g", {"a/0.jpg": "x"}, {}).check(truth)
+    assert str(caught.value) == (
+        "made: nothing in it has a value of 'g': the metadata have the file_name a/0.jpg, "
+        "the set 0.jpg, 1.jpg, 2.jpg and 2 more"
+    )
+    with pytest.raises(BadAnnotation, match="annotation_id 77, the set 0, 1, 2 and 7 more"):
+        Groups("g", {}, {77: "x"}).check(truth)
 
 
 class TestRandomClicks:

@@ -21,7 +21,13 @@ from adapters.results import Instances
 from adapters.rle import RLE, areas, bounding_boxes, encode_mask
 from composer import Composer
 from composer.evaluation.ground_truth import Segment, open_coco
-from composer.evaluation.proposals import COUNTS, ProposalEvaluation, evaluate_proposals, score_proposals
+from composer.evaluation.proposals import (
+    COUNTS,
+    ProposalEvaluation,
+    counts_within,
+    evaluate_proposals,
+    score_proposals,
+)
 from sam.errors import BadAnnotation
 
 SIZE = (200, 260)
@@ -149,6 +155,14 @@ def test_recall_by_frequency_covers_all_objects(made: tuple[Path, dict[str, list
         "objects",
     } <= report.keys()
     assert report["objects"] == found.objects == len(shares)
+
+
+def test_only_what_the_limit_allows_is_reported() -> None:
+    assert counts_within(1000) == COUNTS
+    assert counts_within(2000) == (*COUNTS, 2000)
+    assert counts_within(100) == (10, 100)
+    assert counts_within(50) == (10, 50)
+    assert counts_within(5) == (5,)
 
 
 def test_a_crowd_is_neither_found_nor_in_the_way() -> None:

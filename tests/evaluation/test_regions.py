@@ -63,6 +63,27 @@ def test_contour_maps_become_regions(tmp_path: Path) -> None:
         ucm_scales(tmp_path / "b.mat", 2)
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"ucm2": np.full((9, 9), np.nan)}, "holds NaN or infinite values"),
+        ({"ucm2": np.full((9, 9), 1.5)}, "values from 1.5 to 1.5; expected numbers from 0 to 1"),
+        ({"ucm2": np.full((9, 9), -0.5)}, "values from -0.5 to -0.5"),
+        ({"ucm2": np.zeros((11, 9))}, "a contour map for 4 x 5 pixels, but its photo has 4 x 4"),
+        ({"ucm2": np.zeros((8, 9))}, "ucm2 has the shape (8, 9); expected 2 H + 1 rows"),
+        ({"ucm2": np.zeros((1, 1))}, "ucm2 has the shape (1, 1)"),
+        ({"ucm2": np.zeros((9, 9, 2))}, "ucm2 has the shape (9, 9, 2)"),
+        ({"ucm": np.zeros((9, 9))}, "expected a variable 'ucm2' in it, found ucm"),
+    ],
+)
+def test_contour_maps_that_do_not_fit(tmp_path: Path, change: dict[str, object], reason: str) -> None:
+    path = tmp_path / "a.mat"
+    savemat(path, change)
+    with pytest.raises(BadAnnotation) as caught:
+        ucm_scales(path, 2, (4, 4))
+    assert str(caught.value).startswith(f"{path}: ") and reason in str(caught.value)
+
+
 @pytest.mark.skipif(not BENCH.is_file(), reason=f"no {BENCH.name} here: the benchmark's own example")
 def test_the_originals_numbers(tmp_path: Path) -> None:
     with tarfile.open(BENCH) as archive:

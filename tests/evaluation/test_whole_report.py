@@ -56,3 +56,19 @@ def test_the_report(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["sets"][1]["measure"] == "proposals" and report["preset"] == "tiny"
     assert (tmp_path / "out/report.md").read_text() == text
+
+
+def test_what_failed_is_in_the_report(tmp_path: Path) -> None:
+    one, two = FoundSet("a", "coco", tmp_path), FoundSet("b", "coco", tmp_path)
+    figures = {"miou": {"1": 0.4}, "box_filled": 0.5, "images": 7}
+    sections = [Section(one, "boxes", {}, None, "x.json: not JSON"), Section(two, "boxes", figures, "b.png")]
+    text = markdown(sections, ABOUT)
+    assert "| a |  | - | - |\n| b | 7 | 0.400 | 0.500 |" in text
+    assert (
+        "- a: not measured: x.json: not JSON\n![b: boxes](b.png)" in text
+        and "None" not in text.split("##")[1]
+    )
+    write_report(tmp_path / "out", sections, ABOUT)
+    (failed, done) = json.loads((tmp_path / "out/report.json").read_text())["sets"]
+    assert failed == {"set": "a", "kind": "coco", "measure": "boxes", "error": "x.json: not JSON"}
+    assert done["plot"] == "b.png" and "error" not in done

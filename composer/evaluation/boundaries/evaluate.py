@@ -9,7 +9,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
 from composer.evaluation.boundaries.counts import THRESHOLDS, BoundaryCounts, Map, count_matches
-from composer.evaluation.boundaries.maps import find_map, read_map
+from composer.evaluation.boundaries.maps import find_maps, read_map
 from composer.evaluation.boundaries.summary import BoundaryEvaluation, ImageBoundaries
 from composer.evaluation.boundaries.truth import DrawnImage, DrawnSet
 
@@ -46,9 +46,19 @@ def evaluate_boundaries(
     return BoundaryEvaluation(tuple(rows))
 
 
-def maps_in(folder: Path, size_of: Callable[[DrawnImage], tuple[int, int]]) -> Predict:
-    """Maps read from files named as the photos; see :func:`composer.evaluation.boundaries.maps.read_map`."""
-    return lambda image: read_map(find_map(folder, image.path.stem), size_of(image))
+def maps_in(folder: Path, truth: DrawnSet, size_of: Callable[[DrawnImage], tuple[int, int]]) -> Predict:
+    """Maps read from files named as the photos; see :func:`composer.evaluation.boundaries.maps.read_map`.
+
+    Args:
+        folder: of the files.
+        truth: the photos that need one.
+        size_of: gives a photo's (H, W).
+
+    Raises:
+        BadAnnotation: a photo without a map, or with two; when called, also a map that does not fit.
+    """
+    files = find_maps(folder, (image.path.stem for image in truth))
+    return lambda image: read_map(files[image.path.stem], size_of(image))
 
 
 def _in_order(

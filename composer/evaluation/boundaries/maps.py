@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image as PILImage
 from scipy.io import loadmat
 
 from composer.evaluation.boundaries.counts import Map
+from composer.evaluation.missing import first_few
 from sam.errors import BadAnnotation
 from sam.pillow import open_picture
 
@@ -18,19 +20,28 @@ _FULL = {"L": 255, "1": 1, "I;16": 65535, "I;16B": 65535, "I": 65535}
 """The value that stands for 1, for each of Pillow's modes of a grey PNG."""
 
 
-def find_map(folder: Path, stem: str) -> Path:
-    """The file of ``folder`` with the map of the photo ``stem``.
+def find_maps(folder: Path, stems: Iterable[str], suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
+    """The files of ``folder`` with the maps of these photos, by the photos' names without suffix.
 
     Raises:
-        BadAnnotation: none, or several.
+        BadAnnotation: several for one photo, or none: the first few such photos, and how many there are.
     """
-    found = [folder / f"{stem}{suffix}" for suffix in SUFFIXES if (folder / f"{stem}{suffix}").is_file()]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = " and ".join(path.name for path in found)
-        raise BadAnnotation(f"{folder}: {names} are both maps of {stem}; keep one of them")
-    raise BadAnnotation(f"{folder}: no map {stem}.png, {stem}.npy or {stem}.mat for the photo {stem}")
+    found: dict[str, Path] = {}
+    missing = []
+    for stem in stems:
+        files = [path for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()]
+        if len(files) > 1:
+            names = " and ".join(path.name for path in files)
+            raise BadAnnotation(f"{folder}: {names} are both maps of {stem}; keep one of them")
+        if files:
+            found[stem] = files[0]
+        else:
+            missing.append(stem)
+    if missing:
+        names = " or ".join(f"NAME{suffix}" for suffix in suffixes)
+        photos = "one photo" if len(missing) == 1 else f"{len(missing)} photos"
+        raise BadAnnotation(f"{folder}: no map ({names}) of {photos}: {first_few(missing)}")
+    return found
 
 
 def read_map(path: Path, size: tuple[int, int]) -> Map:
@@ -62,12 +73,17 @@ def read_map(path: Path, size: tuple[int, int]) -> Map:
         raise BadAnnotation(
             f"{path}: {values.shape[1]} x {values.shape[0]} pixels, but its photo has {size[1]} x {size[0]}"
         )
+    check_range(path, values)
+    return values
+
+
+def check_range(path: Path, values: npt.NDArray[np.float64]) -> None:
+    """Raises BadAnnotation, which names the file, unless all values are numbers in [0, 1]."""
     if not np.isfinite(values).all():
         raise BadAnnotation(f"{path}: holds NaN or infinite values; expected numbers from 0 to 1")
     if values.min() < 0 or values.max() > 1:
         low, high = float(values.min()), float(values.max())
         raise BadAnnotation(f"{path}: values from {low:g} to {high:g}; expected numbers from 0 to 1")
-    return values
 
 
 def _png(path: Path) -> npt.NDArray[np.float64]:
