@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from adapters.detections import Companions
+from adapters.companions import Companions
 from adapters.results import Result
 from sam.errors import BadPrompt
 from sam.model import Candidates, Embedding, SegmentAnything

@@ -66,16 +66,3 @@ class Detector(Protocol):
         Raises:
             UsageError: a class that the detector does not know.
         """
-
-
-class Companions(Protocol):
-    """Other models that a scene's adapters may ask for."""
-
-    def detector(self, name: str | None, *, trust: bool, annotations: str | None) -> Detector:
-        """The detector of that name, file or results file, loaded at the first use; None: the preset's own.
-
-        Args:
-            name: see :class:`adapters.detect.Detect`.
-            trust: whether a file that runs code when it is read may be read.
-            annotations: of a COCO results file, the COCO file that names its photos and categories.
-        """

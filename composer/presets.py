@@ -15,6 +15,7 @@ from sam.variants import ModelConfig
 
 EMBEDDED = "embedded"
 """``weights.source`` of weights that come with the package, in ``sam/weights``."""
+_KEYS = ("description", "model", "weights", "everything", "boxes", "edges", "detector", "clip")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Preset:
         defaults: thresholds chosen for these weights.
         folder: where the YAML file is; a local preset's weights are looked for there.
         detector: its own detector, in the same places as its weights; None: it has none.
+        clip: its own text-image model, the weights file of a folder in open_clip's form; None: it has none.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Preset:
     defaults: Defaults
     folder: Path
     detector: WeightsFile | None = None
+    clip: WeightsFile | None = None
 
 
 def preset_names() -> list[str]:
@@ -111,7 +114,7 @@ def load_model_config(name: str, beside: Path | None = None) -> ModelConfig:
 
 def _read(path: Path) -> Preset:
     values = load_yaml(path)
-    check_keys(values, ("description", "model", "weights", "everything", "boxes", "edges", "detector"), path)
+    check_keys(values, _KEYS, path)
     model = values.get("model")
     if isinstance(model, str):
         config = load_model_config(model, path.parent)
@@ -120,7 +123,7 @@ def _read(path: Path) -> Preset:
     else:
         raise config_error(path, ("model",), "expected the name of a model, or its description")
     weights, embedded = _weights(values.get("weights"), path)
-    detector = values.get("detector")
+    companions = {key: values[key] for key in ("detector", "clip") if values.get(key) is not None}
     return Preset(
         name=path.stem,
         description=str(values.get("description", "")),
@@ -129,7 +132,7 @@ def _read(path: Path) -> Preset:
         embedded=embedded,
         defaults=_defaults(values, path),
         folder=path.parent,
-        detector=None if detector is None else _weights(detector, path, "detector")[0],
+        **{key: _weights(value, path, key)[0] for key, value in companions.items()},
     )
 
 
