@@ -11,7 +11,7 @@ import logging
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as pictures
 
 from adapters.clip_dense import dense_features
+from adapters.text_routes.wording import shortened
 from sam.checkpoints import read_weights
 from sam.errors import BadPrompt, CheckpointError, EnvironmentProblem, UsageError
 
@@ -53,16 +54,24 @@ class TextImageModel:
         bias: added before a sigmoid (SigLIP and its kind); None: the model was trained with a softmax.
         size: (H, W) of the pictures that it looks at, pixels.
         context_length: most tokens of a phrase, with its start and end.
+        width: d, of the vectors.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, name: str, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        name: str,
+        device: torch.device,
+        preprocessing: Mapping[str, Any] | None = None,
+    ) -> None:
         self.model: Any = model.eval().requires_grad_(False).to(device)
         self.name = name
         self.device = device
         self._tokenizer = tokenizer
         self._phrases: OrderedDict[tuple[str, tuple[str, ...]], Tensor] = OrderedDict()
         self._lock = threading.Lock()
-        about = open_clip.get_model_preprocess_cfg(model)
+        about = preprocessing or open_clip.get_model_preprocess_cfg(model)
         size = about["size"]
         self.size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
         self._mean, self._std = (
@@ -72,6 +81,8 @@ class TextImageModel:
         bias = getattr(self.model, "logit_bias", None)
         self.bias = None if bias is None else float(bias)
         self.context_length = int(getattr(self.model, "context_length", None) or tokenizer.context_length)
+        with torch.inference_mode():
+            self.width = int(self.model.encode_text(self._tokenizer([""]).to(device)).shape[-1])
 
     @classmethod
     def load(
@@ -103,6 +114,7 @@ class TextImageModel:
             )
         source = str(pretrained)
         file = Path(source)
+        preprocessing: Mapping[str, Any] | None = None
         if open_clip.is_pretrained_cfg(name, source):
             # Weights trained with QuickGELU give other answers without it, and open_clip only warns.
             quick = bool(open_clip.get_pretrained_cfg(name, source).get("quick_gelu"))
@@ -110,13 +122,14 @@ class TextImageModel:
         elif file.is_file():
             model = _create(name, None, False, source)
             _load_file(model, file)
+            preprocessing = _usual_preprocessing(name, model)
         else:
             raise UsageError(
                 f"{source!r} is neither a file nor a tag of {name}; its tags: {_tags(name)}",
                 code="clip_unknown",
                 field="pretrained",
             )
-        return cls(model, _tokenizer(name), f"{name}/{file.name}", where)
+        return cls(model, _tokenizer(name), f"{name}/{file.name}", where, preprocessing)
 
     @classmethod
     def _of_folder(cls, folder: Path, device: torch.device) -> TextImageModel:
@@ -164,7 +177,7 @@ class TextImageModel:
                 self._phrases.move_to_end((phrase, key))
             while len(self._phrases) > PHRASES_CACHED:
                 self._phrases.popitem(last=False)
-        return torch.stack(found) if found else torch.zeros(0, self.model.visual.output_dim)
+        return torch.stack(found) if found else torch.zeros(0, self.width)
 
     def encode_pictures(self, shown: Sequence[Pixels]) -> Tensor:
         """(n, d) float32 unit vectors of (h, w, 3) uint8 RGB pictures, squeezed to :attr:`size`."""
@@ -173,7 +186,7 @@ class TextImageModel:
             for start in range(0, len(shown), BATCH):
                 batch = torch.stack([self.prepare(one) for one in shown[start : start + BATCH]])
                 parts.append(self.model.encode_image(batch, normalize=True).float().cpu())
-        return torch.cat(parts) if parts else torch.zeros(0, self.model.visual.output_dim)
+        return torch.cat(parts) if parts else torch.zeros(0, self.width)
 
     def encode_dense(self, image: Pixels) -> Tensor:
         """(h, w, d) float32 unit vectors of the places of an image (H, W, 3), a grid over all of it.
@@ -185,7 +198,8 @@ class TextImageModel:
 
     def prepare(self, picture: Pixels, size: tuple[int, int] | None = None) -> Tensor:
         """(3, h, w) float32 input of a picture (H, W, 3), squeezed to ``size`` (by default :attr:`size`)."""
-        pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).to(self.device)
+        writable = np.require(picture, requirements=["C", "W"])  # torch warns of arrays that are read-only
+        pixels = torch.from_numpy(writable).permute(2, 0, 1).to(self.device)
         wanted = list(size or self.size)
         if list(pixels.shape[1:]) != wanted:
             pixels = pictures.resize(
@@ -209,14 +223,16 @@ class TextImageModel:
 
     def _check_lengths(self, phrases: Sequence[str], templates: tuple[str, ...]) -> None:
         """Tokenizers cut long texts off without a word; what a person asked would be read in half."""
-        encode = getattr(self._tokenizer, "encode", None) or self._tokenizer.tokenizer.encode
         longest = max(templates, key=len)
-        for phrase in phrases:
-            count = len(encode(longest.format(phrase))) + 2
-            if count > self.context_length:
+        # One token more than the model reads, and none of a text that fits gets there.
+        texts = ["", *(longest.format(phrase) for phrase in phrases)]
+        last = self._tokenizer(texts, context_length=self.context_length + 1)[:, -1]
+        for phrase, too_long in zip(phrases, (last[1:] != last[0]).tolist(), strict=True):
+            if too_long:
                 raise BadPrompt(
-                    f"phrase {phrase[:40]!r}… has {count} tokens in a sentence, and {self.name} reads "
-                    f"{self.context_length}; make it shorter",
+                    f"phrase {shortened(phrase)!r} has too many words: {self.name} reads "
+                    f"{self.context_length} tokens with those around it; make it shorter",
+                    code="phrase_too_long",
                     field="phrases",
                 )
 
@@ -251,6 +267,20 @@ def _create(name: str, tag: str | None, quick_gelu: bool, where: str) -> nn.Modu
             "or a folder that is here",
             code="download_failed",
         ) from error
+
+
+def _usual_preprocessing(name: str, model: nn.Module) -> Mapping[str, Any]:
+    """How a model of a weights file takes its pictures: as all published weights of its architecture do.
+
+    Where they differ, or there are none, it is open_clip's default.
+    """
+    about: Mapping[str, Any] = open_clip.get_model_preprocess_cfg(model)
+    known = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
+    usual = {(tuple(c.get("mean", about["mean"])), tuple(c.get("std", about["std"]))) for c in known}
+    if len(usual) != 1:
+        return about
+    mean, std = usual.pop()
+    return {**about, "mean": mean, "std": std}
 
 
 def _tokenizer(name: str) -> Any:

@@ -83,8 +83,12 @@ def _of_transformer(tower: Any, pixels: Tensor) -> Tensor:
 def _values_with_values(attention: Any, x: Tensor) -> Tensor:
     batch, count, channels = x.shape
     heads = attention.num_heads
-    weight, bias = attention.in_proj_weight[2 * channels :], attention.in_proj_bias[2 * channels :]
-    values = F.linear(x, weight, bias).reshape(batch, count, heads, -1).transpose(1, 2)
+    weight, bias = attention.in_proj_weight[2 * channels :], attention.in_proj_bias
+    values = (
+        F.linear(x, weight, None if bias is None else bias[2 * channels :])
+        .reshape(batch, count, heads, -1)
+        .transpose(1, 2)
+    )
     mixed = F.scaled_dot_product_attention(values, values, values)
     out: Tensor = attention.out_proj(mixed.transpose(1, 2).reshape(batch, count, channels))
     return out
