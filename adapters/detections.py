@@ -49,7 +49,15 @@ class Detections:
 
 
 class Detector(Protocol):
-    """Finds boxes. Safe to share between threads."""
+    """Finds boxes. Safe to share between threads.
+
+    Attributes:
+        names: the classes that it knows.
+        open_vocabulary: it takes any phrase as a class.
+    """
+
+    names: tuple[str, ...]
+    open_vocabulary: bool
 
     def detect(
         self, scene: Scene, *, classes: Sequence[str] | None, conf: float, iou: float, limit: int

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from adapters.base import Defaults, EdgeSource
+from adapters.base import Defaults, EdgeSource, TextRoute
 from composer.configs import check_keys, config_error, configs_folder, load_yaml
 from sam.errors import UsageError
 from sam.variants import ModelConfig
 
 EMBEDDED = "embedded"
 """``weights.source`` of weights that come with the package, in ``sam/weights``."""
-_KEYS = ("description", "model", "weights", "everything", "boxes", "edges", "detector", "clip")
+_KEYS = ("description", "model", "weights", "everything", "boxes", "edges", "text", "detector", "clip")
 
 
 @dataclass(frozen=True)
@@ -155,20 +155,31 @@ def _defaults(values: Mapping[str, Any], path: Path) -> Defaults:
     everything = _section(values, path, "everything", ("pred_iou_thresh", "stability_score_thresh"))
     boxes = _section(values, path, "boxes", ("margin",))
     edges = _section(values, path, "edges", ("source",))
-    for section, given in (("everything", everything), ("boxes", boxes)):
+    text = _section(values, path, "text", ("threshold", "route"))
+    numbers = {key: value for key, value in text.items() if key == "threshold"}
+    for section, given in (("everything", everything), ("boxes", boxes), ("text", numbers)):
         for key, value in given.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise config_error(path, (section, key), f"expected a number, not {value!r}")
+    if not 0 <= text.get("threshold", 0) <= 1:
+        raise config_error(
+            path, ("text", "threshold"), f"expected a number from 0 to 1, not {text['threshold']!r}"
+        )
     if boxes.get("margin", 0) < 0:
         raise config_error(path, ("boxes", "margin"), f"expected a number from 0, not {boxes['margin']!r}")
-    source = edges.get("source", Defaults.edge_source)
-    if source not in get_args(EdgeSource):
-        known = ", ".join(get_args(EdgeSource))
-        raise config_error(path, ("edges", "source"), f"expected one of {known}, not {source!r}")
+    choices = (
+        ("edges", "source", edges.get("source", Defaults.edge_source), get_args(EdgeSource)),
+        ("text", "route", text.get("route", Defaults.text_route), get_args(TextRoute)),
+    )
+    for section, key, value, known in choices:
+        if value not in known:
+            raise config_error(path, (section, key), f"expected one of {', '.join(known)}, not {value!r}")
     return Defaults(
         **{key: float(value) for key, value in everything.items()},
         box_margin=float(boxes.get("margin", Defaults.box_margin)),
-        edge_source=source,
+        edge_source=edges.get("source", Defaults.edge_source),
+        text_threshold=float(text["threshold"]) if "threshold" in text else None,
+        text_route=text.get("route", Defaults.text_route),
     )
 
 
