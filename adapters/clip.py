@@ -59,13 +59,14 @@ class TextImageModel:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         tokenizer: Any,
         name: str,
         device: torch.device,
         preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model: Any = model.eval().requires_grad_(False).to(device)
+        self.model: Any = model
+        model.eval().requires_grad_(False).to(device)
         self.name = name
         self.device = device
         self._tokenizer = tokenizer

@@ -183,13 +183,13 @@ class Instances:
         columns: dict[str, Any] = {
             name: np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS
         }
+        columns |= {name: tuple(one for p in parts for one in getattr(p, name)) for name in _NAMES}
+        columns |= {name: _suggested([getattr(p, name) for p in parts]) for name in _SUGGESTED}
         return cls(
             image_size=parts[0].image_size,
             score_kind=parts[0].score_kind,
             rles=tuple(rle for p in parts for rle in p.rles),
             low_res_logits=_joined([p.low_res_logits for p in parts]),
-            **{name: tuple(one for p in parts for one in getattr(p, name)) for name in _NAMES},
-            **{name: _suggested([getattr(p, name) for p in parts]) for name in _SUGGESTED},
             **columns,
         )
 
@@ -209,14 +209,14 @@ class Instances:
             return self._row(int(index))
         chosen = np.arange(len(self))[np.asarray(index, np.int64) if _is_empty(index) else index]
         columns: dict[str, Any] = {name: getattr(self, name)[chosen] for name in _COLUMNS}
+        columns |= {name: tuple(getattr(self, name)[i] for i in chosen) for name in _NAMES}
+        columns |= {name: getattr(self, name) for name in _SUGGESTED}
         logits = self.low_res_logits
         return Instances(
             image_size=self.image_size,
             score_kind=self.score_kind,
             rles=tuple(self.rles[i] for i in chosen),
             low_res_logits=None if logits is None else logits[chosen],
-            **{name: tuple(getattr(self, name)[i] for i in chosen) for name in _NAMES},
-            **{name: getattr(self, name) for name in _SUGGESTED},
             **columns,
         )
 

@@ -193,7 +193,7 @@ def answer(sight: Sight, words: Vocabulary, request: Text) -> Instances:
     if request.hint_point is not None:
         return from_hint(sight, words, request.hint_point)
     scene = sight.scene
-    route = scene.defaults.text_route if request.route == "auto" else request.route
+    route = route_of(request, scene)
     thresholds = thresholds_of(request, sight)
     strict = np.array([request.threshold is not None or p in request.thresholds for p in request.phrases])
     named = named_by(route, sight, words, request)
@@ -205,6 +205,11 @@ def answer(sight: Sight, words: Vocabulary, request: Text) -> Instances:
         found = answers(named, words, thresholds, strict=strict, limit=limit)
     places = suggestions(named, found, thresholds)
     return found.with_suggestions(places["points"], places["prompts"])
+
+
+def route_of(request: Text, scene: Scene) -> TextRoute:
+    """The request's route; ``auto`` is the preset's own where that names one."""
+    return scene.defaults.text_route if request.route == "auto" else request.route
 
 
 def named_by(route: TextRoute, sight: Sight, words: Vocabulary, request: Text) -> Named:

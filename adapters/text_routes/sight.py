@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor
 
 from adapters.detect import Detect, DetectAdapter
 from adapters.proposals import Proposals, ProposalsAdapter
 from adapters.results import Instances
+from adapters.rle import IntArray
 from adapters.text_routes.naming import Seen, look_at
 from sam.errors import UsageError
 
@@ -114,7 +116,8 @@ def propose(scene: Scene) -> Instances:
     request = Proposals(limit=MOST_CANDIDATES, points_per_side=POINTS_PER_SIDE, box_nms_thresh=BOX_NMS)
     found = ProposalsAdapter()(scene, request)
     sides = (found.boxes[:, 2:] - found.boxes[:, :2]).max(1, initial=0)
-    return found[sides >= MIN_SIDE_SHARE * max(scene.size)]
+    large: IntArray = np.flatnonzero(sides >= MIN_SIDE_SHARE * max(scene.size))
+    return found[large]
 
 
 def with_route(instances: Instances, route: str) -> Instances:

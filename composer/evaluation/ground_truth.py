@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from sam.training.panoptic import (
     entries,
     file_inside,
     read_json,
-    read_panoptic_index,
+    read_panoptic,
     read_panoptic_map,
     whole,
 )
@@ -44,6 +44,7 @@ class Segment:
         crowd: several objects in one mask: neither to be found nor wrong to be found.
         frequency: of its category in LVIS: ``f`` frequent, ``c`` common, ``r`` rare; None where nothing says.
         annotation_id: of a COCO file; None elsewhere.
+        category: name of its category, as the set has it; None where nothing says.
     """
 
     rle: RLE
@@ -51,6 +52,7 @@ class Segment:
     crowd: bool = False
     frequency: str | None = None
     annotation_id: int | None = None
+    category: str | None = None
 
     @classmethod
     def of_masks(cls, rles: Sequence[RLE]) -> list[Segment]:
@@ -88,10 +90,13 @@ class GroundTruth:
     Attributes:
         source: where it comes from, for reports.
         images: of the photos that are labelled.
+        categories: names of all categories of the set, and whether each is a thing (or stuff); empty where
+            nothing says.
     """
 
     source: str
     images: tuple[LabelledImage, ...]
+    categories: Mapping[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.images:
@@ -115,19 +120,36 @@ def open_panoptic(folder: Path) -> GroundTruth:
         BadAnnotation: an index that is missing, malformed or empty.
     """
     _check_folder(folder)
-    records = [record for record in read_panoptic_index(folder) if record.kept]
+    index = read_panoptic(folder)
+    names = _names(index.categories)
+    records = [record for record in index.records if record.kept]
     return GroundTruth(
         str(folder),
-        tuple(LabelledImage(r.photo, r.photo.name, _panoptic_reader(r)) for r in records),
+        tuple(LabelledImage(r.photo, r.photo.name, _panoptic_reader(r, names)) for r in records),
+        {name: category.get("isthing") != 0 for name, category in _by_name(index.categories)},
     )
 
 
-def _panoptic_reader(record: PanopticRecord) -> ReadSegments:
+def _by_name(categories: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    return [(str(c["name"]), c) for c in categories if c.get("name") is not None]
+
+
+def _names(categories: Sequence[dict[str, Any]]) -> dict[Any, str]:
+    """Names by what annotations call a category."""
+    return {category.get("id"): name for name, category in _by_name(categories)}
+
+
+def _panoptic_reader(record: PanopticRecord, names: Mapping[Any, str]) -> ReadSegments:
     def read(size: Size) -> list[Segment]:
         ids = read_panoptic_map(record, size)
-        kept = Segment.of_masks([encode_mask(ids == number) for number in record.kept])
-        crowds = Segment.of_masks([encode_mask(ids == number) for number in record.ignored])
-        return kept + [replace(segment, crowd=True) for segment in crowds]
+        numbers = [*record.kept, *record.ignored]
+        segments = Segment.of_masks([encode_mask(ids == number) for number in numbers])
+        return [
+            replace(
+                segment, crowd=number in record.ignored, category=names.get(record.categories.get(number))
+            )
+            for segment, number in zip(segments, numbers, strict=True)
+        ]
 
     return read
 
@@ -149,15 +171,18 @@ def open_coco(images: Path, annotations: Path) -> GroundTruth:
                 f"{annotations}: image {image_id} is annotated, but not listed under 'images'"
             )
         of_photo[image_id].append(annotation)
-    frequencies = _frequencies(annotations, index)
+    known = entries(annotations, index, "categories") if isinstance(index.get("categories"), list) else []
+    names = _names(known)
+    frequencies = {whole(annotations, c, "id"): str(c["frequency"]) for c in known if "frequency" in c}
     labelled = []
     for image_id in sorted(of_photo):
         if all(annotation.get("iscrowd") for annotation in of_photo[image_id]):
             continue
         path = file_inside(annotations, images, _file_name(photos[image_id], images))
-        reader = _coco_reader(annotations, of_photo[image_id], frequencies)
+        reader = _coco_reader(annotations, of_photo[image_id], frequencies, names)
         labelled.append(LabelledImage(path, path.name, reader))
-    return GroundTruth(str(annotations), tuple(labelled))
+    things = {name: category.get("isthing") != 0 for name, category in _by_name(known)}
+    return GroundTruth(str(annotations), tuple(labelled), things)
 
 
 def _file_name(entry: dict[str, Any], images: Path) -> object:
@@ -170,16 +195,11 @@ def _file_name(entry: dict[str, Any], images: Path) -> object:
     return f"{folder}/{name}" if (images / folder).is_dir() and folder else name
 
 
-def _frequencies(path: Path, index: Mapping[str, Any]) -> dict[int, str]:
-    """LVIS: how often each category is annotated, by its id; empty for COCO."""
-    if not isinstance(index.get("categories"), list):
-        return {}
-    categories = entries(path, index, "categories")
-    return {whole(path, c, "id"): str(c["frequency"]) for c in categories if "frequency" in c}
-
-
 def _coco_reader(
-    path: Path, annotations: Sequence[dict[str, Any]], frequencies: Mapping[int, str]
+    path: Path,
+    annotations: Sequence[dict[str, Any]],
+    frequencies: Mapping[int, str],
+    names: Mapping[Any, str],
 ) -> ReadSegments:
     def read(size: Size) -> list[Segment]:
         segments = Segment.of_masks([_segmentation(path, annotation, size) for annotation in annotations])
@@ -190,6 +210,7 @@ def _coco_reader(
                 crowd=bool(annotation.get("iscrowd")),
                 frequency=frequencies.get(annotation.get("category_id", -1)),
                 annotation_id=annotation.get("id"),
+                category=names.get(annotation.get("category_id")),
             )
             for segment, annotation in zip(segments, annotations, strict=True)
         ]

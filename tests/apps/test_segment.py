@@ -416,3 +416,63 @@ def test_wrong_options_of_edges_and_proposals(
 ) -> None:
     ended = segment(photos / "a.jpg", *options)
     assert ended.code in (2, 3) and ended.out == "" and reason in ended.error
+
+
+def test_what_phrases_name(
+    segment, photos: Path, tmp_path: Path, small_preset: Path, clip_folders: dict[str, Path]
+) -> None:
+    clip = ("--clip", clip_folders["softmax"])
+    ended = segment(
+        photos / "a.jpg", "--text", "a dog", "--text", "cat", "--negative", "toy",
+        "--text-threshold", "0", "--route", "rank", *clip,
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    (result,) = report(tmp_path / "out/a.json")["results"]
+    assert result["request"]["phrases"] == ["a dog", "cat"] and result["request"]["negatives"] == ["toy"]
+    assert result["annotations"]
+    for one in result["annotations"]:
+        assert one["label"] in ("a dog", "cat") and one["route"] == "rank"
+        assert one["score_kind"] == "text_score" and one["score"] == one["text_score"]
+        assert one["detector_score"] is None and one["predicted_iou"] is not None
+    ended = segment(photos / "b.jpg", "--text", "dog", "--text-threshold", "1", *clip, "--overwrite")
+    assert ended.code == 0 and report(tmp_path / "out/b.json")["results"][0]["annotations"] == []
+
+
+def test_one_run_answers_words_and_edges_with_one_encoder_pass(
+    segment, photos: Path, tmp_path: Path, clip_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = []
+    encode = Composer.encode
+    monkeypatch.setattr(Composer, "encode", lambda self, *args: (encoded.append(1), encode(self, *args))[1])
+    ended = segment(
+        photos / "a.jpg", "--text", "dog", "--text", "cat", "--clip", clip_folders["sigmoid"], "--edges"
+    )
+    assert ended.code == 0, ended.err
+    kinds = [result["kind"] for result in report(tmp_path / "out/a.json")["results"]]
+    assert kinds == ["instances", "edges"] and len(encoded) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--text", ""), 3, "a phrase is empty"),
+        (("--text", "x" * 10_240), 3, "10,240 characters; give at most 1,000"),
+        (("--text", "dog"), 2, "preset 'small' has no text-image model of its own; name one (clip=, --clip)"),
+        (("--text", "dog", "--clip", "ViT-B-33", "--pretrained", "openai"), 2, "near: ViT-B-32"),
+        (("--text", "dog", "--clip", "ViT-B-32", "--pretrained", "opnai"), 2, "its tags: openai"),
+        (("--text", "dog", "--text", "dog"), 3, "'dog' is given twice"),
+        (("--text", "dog", "--text-threshold", "2"), 3, "threshold must be a number from 0 to 1"),
+        (("--negative", "dog", *CLICK), 2, "--negative belongs to --text"),
+        (("--conf", "0.3", "--text", "dog"), 2, "--conf belongs to --detect"),
+    ],
+)
+def test_what_is_wrong_with_phrases(
+    segment, photos: Path, options: tuple[str, ...], code: int, message: str
+) -> None:
+    ended = segment(photos / "a.jpg", *options)
+    assert ended.code == code and message in ended.err, ended.err
+
+
+def test_the_token_route_without_a_text_slot(segment, photos: Path, clip_folders: dict[str, Path]) -> None:
+    ended = segment(photos / "a.jpg", "--text", "dog", "--route", "token", "--clip", clip_folders["softmax"])
+    assert ended.code == 3 and "trained with a text slot" in ended.err
