@@ -130,7 +130,9 @@ def answers(
     assert named.known is not None
     passes = (named.relevance >= thresholds) & (named.relevance > 0)
     passes |= named.known & (named.relevance > 0) & ~(np.zeros(1, bool) if strict is None else strict)
-    enough = named.relevance >= ALSO * named.relevance.max(1, initial=0.0)[:, None]
+    # A detector's score says nothing of how well the text-image model's other phrases fit, nor they of it.
+    best = np.where(named.known, 0, named.relevance).max(1, initial=0.0)
+    enough = named.known | (named.relevance >= ALSO * best[:, None])
     parts = [_unlabelled(named.instances[[]])]
     for number, phrase in enumerate(words.phrases):
         chosen = np.flatnonzero(passes[:, number] & enough[:, number])

@@ -165,6 +165,12 @@ def test_what_a_detector_knows_needs_no_threshold_but_one_that_was_given() -> No
     assert len(answers(named, words, high, strict=np.array([True]))) == 0
 
 
+def test_a_detectors_name_stays_beside_what_fits_better() -> None:
+    words = vocabulary("dog", "zebra")
+    named = Named(instances(LEFT), np.array([[0.3, 0.9]], np.float32), np.array([[True, False]]))
+    assert answers(named, words, np.array([0.2, 0.2], np.float32)).labels == ("zebra", "dog")
+
+
 def test_what_was_close_is_suggested_where_one_would_click() -> None:
     words = vocabulary("dog", "zebra", "hound")
     relevance = np.array([[0.5, 0.25, 0.1], [0.1, 0.3, 0.0]], np.float32)

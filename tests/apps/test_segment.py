@@ -421,21 +421,22 @@ def test_wrong_options_of_edges_and_proposals(
 def test_what_phrases_name(
     segment, photos: Path, tmp_path: Path, small_preset: Path, clip_folders: dict[str, Path]
 ) -> None:
-    clip = ("--clip", clip_folders["softmax"])
-    ended = segment(
-        photos / "a.jpg", "--text", "a dog", "--text", "cat", "--negative", "toy",
-        "--text-threshold", "0", "--route", "rank", *clip,
-    )  # fmt: skip
+    # Masks of random weights are empty but in boxes, and a detector's are named by its own class, a number.
+    photo = (photos / "a.jpg").rename(photos / "1.jpg")
+    found = [{"image_id": 1, "category_id": 4, "bbox": [5, 5, 30, 20], "score": 0.75}]
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    clip = ("--clip", clip_folders["softmax"], "--detector", tmp_path / "results.json")
+    asked = ("--text", "4", "--text", "cat", "--negative", "toy", "--text-threshold", "0.5")
+    ended = segment(photo, *asked, *clip)
     assert ended.code == 0, ended.err
-    (result,) = report(tmp_path / "out/a.json")["results"]
-    assert result["request"]["phrases"] == ["a dog", "cat"] and result["request"]["negatives"] == ["toy"]
-    assert result["annotations"]
-    for one in result["annotations"]:
-        assert one["label"] in ("a dog", "cat") and one["route"] == "rank"
-        assert one["score_kind"] == "text_score" and one["score"] == one["text_score"]
-        assert one["detector_score"] is None and one["predicted_iou"] is not None
-    ended = segment(photos / "b.jpg", "--text", "dog", "--text-threshold", "1", *clip, "--overwrite")
-    assert ended.code == 0 and report(tmp_path / "out/b.json")["results"][0]["annotations"] == []
+    (result,) = report(tmp_path / "out/1.json")["results"]
+    assert result["request"]["phrases"] == ["4", "cat"] and result["request"]["negatives"] == ["toy"]
+    (one,) = result["annotations"]
+    assert one["label"] == "4" and one["route"] == "detect" and one["prompt_index"] == 0
+    assert one["score_kind"] == "text_score" and one["score"] == one["text_score"] == 0.75
+    assert one["detector_score"] == 0.75 and one["predicted_iou"] is not None
+    ended = segment(photo, "--text", "dog", "--text-threshold", "1", *clip[:2], "--overwrite")
+    assert ended.code == 0 and report(tmp_path / "out/1.json")["results"][0]["annotations"] == []
 
 
 def test_one_run_answers_words_and_edges_with_one_encoder_pass(
