@@ -47,7 +47,7 @@ class Text(Request):
         threshold: least text score of an answer, in [0, 1]. None: the preset's, or what suits the model.
         thresholds: by phrase, before ``threshold``.
         route: ``auto``, ``rank``, ``detect``, ``points`` or ``token``; ``auto`` is the preset's own where
-            that names one.
+            that names one, and ``rank`` where there are ``candidates``.
         max_instances: at most so many of each phrase, those with the highest text score.
         hint_point: ``x, y`` pixels: the object of the one phrase is here. The mask at this place that fits
             the phrase best is decoded again with the click.
@@ -208,8 +208,10 @@ def answer(sight: Sight, words: Vocabulary, request: Text) -> Instances:
 
 
 def route_of(request: Text, scene: Scene) -> TextRoute:
-    """The request's route; ``auto`` is the preset's own where that names one."""
-    return scene.defaults.text_route if request.route == "auto" else request.route
+    """The request's route; ``auto`` is the preset's own where that names one, or ``rank`` of candidates."""
+    if request.route != "auto":
+        return request.route
+    return scene.defaults.text_route if request.candidates is None else "rank"
 
 
 def named_by(route: TextRoute, sight: Sight, words: Vocabulary, request: Text) -> Named:

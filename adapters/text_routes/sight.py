@@ -28,6 +28,7 @@ MOST_CANDIDATES = 128
 BOX_NMS = 0.8
 MIN_SIDE_SHARE = 0.02
 """Masks whose box's longer side is less than this share of the image's are left to the detector."""
+MOST_BOXES = 100
 DETECTOR_CONF = 0.1
 """Least score of boxes that the text-image model names."""
 
@@ -103,7 +104,9 @@ class Sight:
 
     def detect(self, classes: Sequence[str] | None, conf: float) -> Instances:
         """Masks of the detector's boxes, with its labels; raises UsageError where there is none."""
-        request = Detect(classes, conf, detector=self._choice.name, trust=self._choice.trust)
+        request = Detect(
+            classes, conf, detector=self._choice.name, trust=self._choice.trust, limit=MOST_BOXES
+        )
         return with_route(DetectAdapter()(self.scene, request), "detect")
 
 

@@ -115,8 +115,7 @@ class Vocabulary:
         wanted = torch.stack([logits[:, phrase_of == p].amax(1) for p in range(len(self.phrases))], 1)
         rivals = torch.from_numpy(self.rivals)
         if self.bias is None:
-            shares = [self._share(wanted, logits, rivals, phrase) for phrase in range(len(self.phrases))]
-            found = torch.stack(shares, 1)
+            found = self._shares(wanted, logits[:, phrase_of < 0])
         else:
             found = (wanted + self.bias).sigmoid()
             for kind, ahead in ((NEGATIVE, 0.0), (OTHER, SLACK)):
@@ -127,16 +126,22 @@ class Vocabulary:
         scores: FloatArray = found.numpy().astype(np.float32)
         return scores
 
-    def _share(self, wanted: Tensor, logits: Tensor, rivals: Tensor, phrase: int) -> Tensor:
-        """(n,) softmax of a phrase among the words that compete with it, other phrases by their best word."""
-        phrase_of = torch.from_numpy(self.phrase_of)
-        others = [
-            p for p in range(len(self.phrases)) if bool((rivals[phrase] & (phrase_of == p)).any())
-        ]  # fmt: skip
-        against = torch.cat([wanted[:, others], logits[:, rivals[phrase] & (phrase_of < 0)]], 1)
-        if not against.shape[1]:
-            return torch.ones(len(wanted))
-        return (wanted[:, phrase] - torch.cat([wanted[:, [phrase]], against], 1).logsumexp(1)).exp()
+    def _shares(self, wanted: Tensor, unwanted: Tensor) -> Tensor:
+        """(n, P) softmax of each phrase among what competes with it.
+
+        Args:
+            wanted: (n, P) logits of the phrases, each by its best word.
+            unwanted: (n, U) logits of the words that stand for no phrase, in their order.
+        """
+        count = len(self.phrases)
+        among = [self.rivals[:, self.phrase_of == p].any(1) for p in range(count)]
+        competes = np.concatenate([np.stack(among, 1), self.rivals[:, self.phrase_of < 0]], 1)
+        competes[np.arange(count), np.arange(count)] = True
+        every = torch.cat([wanted, unwanted], 1)
+        shares = [
+            (wanted[:, p] - every[:, torch.from_numpy(competes[p])].logsumexp(1)).exp() for p in range(count)
+        ]
+        return torch.stack(shares, 1)
 
 
 def default_threshold(model: TextImageModel) -> float:

@@ -14,7 +14,7 @@ from adapters.detections import Detections
 from adapters.relabel import Relabel, RelabelAdapter
 from adapters.results import Instances
 from adapters.text import Text, TextAdapter
-from adapters.text_routes import points
+from adapters.text_routes import points, sight
 from adapters.text_routes.sight import Sight
 from adapters.text_routes.vocabulary import Vocabulary
 from composer.requests import request_record
@@ -161,13 +161,14 @@ def test_auto_clicks_where_nothing_passed_but_something_was_close(
     mixed = coloured.candidates[[WALL]]
     asked: list[Any] = []
 
-    def from_points(sight: Sight, words: Vocabulary, near: Any) -> Any:
+    def from_points(seen: Sight, words: Vocabulary, near: Any) -> Any:
         asked.append(near)
-        return sight.proposed.named(words).only(np.zeros(1, bool))
+        return seen.proposed.named(words).only(np.zeros(1, bool))
 
     monkeypatch.setattr(points, "from_points", from_points)
+    monkeypatch.setattr(sight, "propose", lambda scene: mixed)
     best = float(sight_of(coloured, mixed).proposed.named(words_of(coloured, "red")).best()[0])
-    unsure = TextAdapter()(coloured.scene, Text("red", candidates=mixed, threshold=best * 1.5))
+    unsure = TextAdapter()(coloured.scene, Text("red", threshold=best * 1.5))
     assert [near.tolist() for near in asked] == [[True]]
     assert len(unsure) == 0 and unsure.suggested_points is not None
 
@@ -241,12 +242,17 @@ def test_the_model_names_boxes_of_a_detector_that_knows_no_names(
     assert (found.text_score != found.detector_score).all()
 
 
-def test_auto_takes_a_detector_beside_the_candidates(make_coloured: MakeColoured) -> None:
+def test_auto_takes_a_detector_beside_automatic_masks(
+    make_coloured: MakeColoured, monkeypatch: pytest.MonkeyPatch
+) -> None:
     coloured = make_coloured()
+    monkeypatch.setattr(sight, "propose", lambda scene: coloured.candidates)
     with_detector(coloured, FixedDetector(["ball"], ["ball", "ball"]))
-    found = ask(coloured, "ball", "red", "green", route="auto")
+    found = TextAdapter()(coloured.scene, Text("ball", "red", "green"))
     assert {"detect", "rank"} == {*found.routes}
     assert {"ball", "green"} <= {*found.labels}
+    chosen = ask(coloured, "ball", "green", route="auto")
+    assert {*chosen.routes} == {"rank"}, "of the candidates that were given, and no others"
 
 
 def test_no_detector_where_one_is_asked_for(make_coloured: MakeColoured) -> None:
