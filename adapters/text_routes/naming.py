@@ -26,8 +26,9 @@ SAME_MASK = 0.5
 """IoU from which two masks with one label are one object."""
 INSIDE = 0.8
 """Share of a mask within another of the same label from which it is a part of it, or it of that."""
-ALSO = 0.8
-"""A mask gets a second label only if that phrase's score is this share of the best one's."""
+ALSO = 0.25
+"""A mask gets a second label only if the odds that the phrase applies are this share of the best one's. Odds,
+since scores near 1 all look alike: .9 against .99 is one to eleven."""
 UNSURE = 0.5
 """From this share of the threshold on, what was not taken was close."""
 
@@ -131,8 +132,9 @@ def answers(
     passes = (named.relevance >= thresholds) & (named.relevance > 0)
     passes |= named.known & (named.relevance > 0) & ~(np.zeros(1, bool) if strict is None else strict)
     # A detector's score says nothing of how well the text-image model's other phrases fit, nor they of it.
-    best = np.where(named.known, 0, named.relevance).max(1, initial=0.0)
-    enough = named.known | (named.relevance >= ALSO * best[:, None])
+    odds = named.relevance / (1 - named.relevance).clip(min=1e-6)
+    best = np.where(named.known, 0, odds).max(1, initial=0.0)
+    enough = named.known | (odds >= ALSO * best[:, None])
     parts = [_unlabelled(named.instances[[]])]
     for number, phrase in enumerate(words.phrases):
         chosen = np.flatnonzero(passes[:, number] & enough[:, number])

@@ -133,12 +133,13 @@ def test_each_object_once(masks: list[Any], scores: list[float], kept: list[int]
 
 def test_labels_go_to_the_phrase_that_fits_best() -> None:
     words = vocabulary("dog", "zebra")
-    relevance = np.array([[0.9, 0.6], [0.5, 0.45], [0.2, 0.3]], np.float32)
+    relevance = np.array([[0.99, 0.9], [0.5, 0.45], [0.2, 0.5]], np.float32)
     found = answers(Named(instances(LEFT, RIGHT, PART), relevance), words, np.array([0.4, 0.4], np.float32))
-    assert found.labels == ("dog", "dog", "zebra")  # .45 is close enough to .5: both clearly apply
-    np.testing.assert_allclose(found.scores, [0.9, 0.5, 0.45])
+    # .45 is close enough to .5 that both clearly apply, and .9 far enough from .99.
+    assert found.labels == ("dog", "dog", "zebra", "zebra")
+    np.testing.assert_allclose(found.scores, [0.99, 0.5, 0.5, 0.45])
     np.testing.assert_array_equal(found.scores, found.text_score)
-    assert found.prompt_index.tolist() == [0, 0, 1] and found.score_kind == "text_score"
+    assert found.prompt_index.tolist() == [0, 0, 1, 1] and found.score_kind == "text_score"
 
 
 def test_thresholds_are_by_phrase_and_limits_too() -> None:
