@@ -55,7 +55,7 @@ def from_hint(sight: Sight, words: Vocabulary, point: tuple[float, float]) -> In
             logits = logits_of_mask(scene, both.instances.rles[best])
         prompts = Prompts(points=click.points, labels=click.labels, mask_logits=logits)
     answer = segment(scene, prompts, multimask=False)
-    kept = look_at(scene.image, with_route(answer, "rank"), sight.model)
+    kept = look_at(scene.image, with_route(answer, "hint"), sight.model)
     scores: FloatArray = kept.named(words).relevance[:, 0]
     return labelled(kept.instances, words.phrases[0], 0, scores)
 

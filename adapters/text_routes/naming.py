@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -14,16 +14,20 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapters.clip import TextImageModel
 from adapters.results import FloatArray, Instances
 from adapters.rle import RLE, BoolArray, IntArray, areas, decode_window
 from adapters.text_routes.vocabulary import Vocabulary
 from adapters.visual_prompts import LOOKS, Look, show_region
 
+if TYPE_CHECKING:
+    from adapters.clip import TextImageModel
+
 Pixels = npt.NDArray[np.uint8]
 CROPS_AT_ONCE = 64
 SAME_MASK = 0.5
 """IoU from which two masks with one label are one object."""
+SAME_OUTLINE = 0.8
+"""IoU from which two masks are one object whatever their labels."""
 INSIDE = 0.8
 """Share of a mask within another of the same label from which it is a part of it, or it of that."""
 ALSO = 0.25
@@ -132,17 +136,45 @@ def answers(
     passes = (named.relevance >= thresholds) & (named.relevance > 0)
     passes |= named.known & (named.relevance > 0) & ~(np.zeros(1, bool) if strict is None else strict)
     # A detector's score says nothing of how well the text-image model's other phrases fit, nor they of it.
-    odds = named.relevance / (1 - named.relevance).clip(min=1e-6)
+    odds = _odds(named.relevance)
     best = np.where(named.known, 0, odds).max(1, initial=0.0)
     enough = named.known | (odds >= ALSO * best[:, None])
-    parts = [_unlabelled(named.instances[[]])]
+    parts, sure = [_unlabelled(named.instances[[]])], [np.zeros(0, bool)]
     for number, phrase in enumerate(words.phrases):
         chosen = np.flatnonzero(passes[:, number] & enough[:, number])
         scores = named.relevance[chosen, number]
-        first = chosen[distinct([named.instances.rles[i] for i in chosen], scores)[:limit]]
+        first = chosen[distinct([named.instances.rles[i] for i in chosen], scores)]
         parts.append(labelled(named.instances[first], phrase, number, named.relevance[first, number]))
-    found = Instances.concatenate(parts)
-    return found[np.argsort(-found.scores, kind="stable")]
+        sure.append(named.known[first, number])
+    found, certain = Instances.concatenate(parts), np.concatenate(sure)
+    order = np.argsort(-found.scores, kind="stable")
+    found = _named_once(found[order], certain[order])
+    if limit is None:
+        return found
+    best_of_each = [np.flatnonzero(found.prompt_index == p)[:limit] for p in range(len(words.phrases))]
+    return found[np.sort(np.concatenate(best_of_each))]
+
+
+def _named_once(found: Instances, certain: BoolArray) -> Instances:
+    """Without the second of two that outline the same under different labels, of which the first fits better.
+
+    Two masks of one object may be named differently as one mask may: the same odds decide.
+    """
+    if not len(found):
+        return found
+    odds = _odds(found.scores)
+    iou = np.asarray(coco_mask.iou(list(found.rles), list(found.rles), [0] * len(found)))
+    kept: list[int] = []
+    for i in range(len(found)):
+        better = [j for j in kept if iou[i, j] >= SAME_OUTLINE and found.labels[j] != found.labels[i]]
+        if certain[i] or all(certain[j] or odds[i] >= ALSO * odds[j] for j in better):
+            kept.append(i)
+    return found[kept]
+
+
+def _odds(scores: FloatArray) -> FloatArray:
+    odds: FloatArray = scores / (1 - scores).clip(min=1e-6)
+    return odds
 
 
 def labelled(instances: Instances, phrase: str, number: int, scores: FloatArray) -> Instances:

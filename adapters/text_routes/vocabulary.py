@@ -10,14 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from adapters.clip import TextImageModel
 from adapters.results import FloatArray
 from adapters.rle import BoolArray, IntArray
+
+if TYPE_CHECKING:
+    from adapters.clip import TextImageModel
 
 BACKGROUND = (
     "background", "sky", "clouds", "wall", "floor", "ceiling", "ground", "road", "grass", "trees", "water",

@@ -328,7 +328,7 @@ def test_a_hint_is_decoded_with_the_logits_of_the_mask_that_the_words_chose(
         scene, "decode", lambda prompts, **kw: (asked.append(prompts), decode(prompts, **kw))[1]
     )
     found = ask(coloured, "red", hint_point=(40, 45))
-    assert len(found) == 1 and found.labels == ("red",)
+    assert len(found) == 1 and found.labels == ("red",) and found.routes == ("hint",)
     last = asked[-1]
     assert last.points is not None and last.points.tolist() == [[[40, 45]]]
     assert last.mask_logits is not None

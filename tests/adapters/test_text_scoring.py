@@ -142,6 +142,17 @@ def test_labels_go_to_the_phrase_that_fits_best() -> None:
     assert found.prompt_index.tolist() == [0, 0, 1, 1] and found.score_kind == "text_score"
 
 
+def test_one_object_under_two_outlines_has_one_name() -> None:
+    words = vocabulary("dog", "zebra")
+    relevance = np.array([[0.9, 0.05], [0.05, 0.6], [0.0, 0.5]], np.float32)
+    again = box(0, 0, 20, 29)
+    found = answers(Named(instances(LEFT, again, RIGHT), relevance), words, np.array([0.4, 0.4], np.float32))
+    assert found.labels == ("dog", "zebra") and found.scores[1] == np.float32(0.5)
+    close_by = np.array([[0.6, 0.05], [0.05, 0.55], [0.0, 0.5]], np.float32)
+    found = answers(Named(instances(LEFT, again, RIGHT), close_by), words, np.array([0.4, 0.4], np.float32))
+    assert found.labels == ("dog", "zebra", "zebra")
+
+
 def test_thresholds_are_by_phrase_and_limits_too() -> None:
     words = vocabulary("dog", "zebra")
     relevance = np.array([[0.5, 0], [0.6, 0], [0, 0.5]], np.float32)
