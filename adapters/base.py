@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from adapters.detections import Companions
+from adapters.companions import Companions
 from adapters.results import Result
 from sam.errors import BadPrompt
 from sam.model import Candidates, Embedding, SegmentAnything
@@ -22,6 +22,8 @@ Pixels = npt.NDArray[np.uint8]
 EdgeSource = Literal["masks", "head", "both"]
 """``masks``: how sharply masks end (the paper's); ``head``: the encoder's own edge map, of models that have
 one; ``both``: their geometric mean."""
+TextRoute = Literal["auto", "token", "rank", "points", "detect"]
+"""See :class:`adapters.text.Text`."""
 Encode = Callable[[Pixels], Embedding]
 
 
@@ -46,12 +48,17 @@ class Defaults:
         box_margin: how far a box's mask may leave it, as a share of its sides; see
             :class:`adapters.boxes.Boxes`.
         edge_source: where :class:`adapters.edges.Edges` takes edges from: ``masks``, ``head`` or ``both``.
+        text_threshold: least score of what :class:`adapters.text.Text` finds with the preset's own text-image
+            model; None: what suits its kind.
+        text_route: how it looks for phrases unless a request says.
     """
 
     pred_iou_thresh: float = 0.88
     stability_score_thresh: float = 0.95
     box_margin: float = math.inf
     edge_source: EdgeSource = "masks"
+    text_threshold: float | None = None
+    text_route: TextRoute = "auto"
 
 
 class Scene:

@@ -49,7 +49,15 @@ class Detections:
 
 
 class Detector(Protocol):
-    """Finds boxes. Safe to share between threads."""
+    """Finds boxes. Safe to share between threads.
+
+    Attributes:
+        names: the classes that it knows.
+        open_vocabulary: it takes any phrase as a class.
+    """
+
+    names: tuple[str, ...]
+    open_vocabulary: bool
 
     def detect(
         self, scene: Scene, *, classes: Sequence[str] | None, conf: float, iou: float, limit: int
@@ -65,17 +73,4 @@ class Detector(Protocol):
 
         Raises:
             UsageError: a class that the detector does not know.
-        """
-
-
-class Companions(Protocol):
-    """Other models that a scene's adapters may ask for."""
-
-    def detector(self, name: str | None, *, trust: bool, annotations: str | None) -> Detector:
-        """The detector of that name, file or results file, loaded at the first use; None: the preset's own.
-
-        Args:
-            name: see :class:`adapters.detect.Detect`.
-            trust: whether a file that runs code when it is read may be read.
-            annotations: of a COCO results file, the COCO file that names its photos and categories.
         """

@@ -35,6 +35,9 @@ _COLUMNS: dict[str, tuple[tuple[int, ...], type[np.generic], float]] = {
     "crop_boxes": ((4,), np.float32, np.nan),
 }
 
+_NAMES = ("labels", "routes")
+_SUGGESTED = ("suggested_points", "suggested_prompts")
+
 
 @dataclass(frozen=True, eq=False)
 class Instance:
@@ -54,6 +57,7 @@ class Instance:
     prompt_index: int
     point: FloatArray
     crop_box: FloatArray
+    route: str | None
 
     @property
     def mask(self) -> BoolArray:
@@ -88,6 +92,10 @@ class Instances:
         points: (n, 2) float32 the (first) click, NaN where there was none.
         crop_boxes: (n, 4) float32 the window of the image that the model saw; by default the whole image.
         low_res_logits: (n, h, w) float32 logits that can be fed back as ``mask_logits``, or None.
+        routes: n names of the way that found it, where a request has several; else None.
+        suggested_points: (k, 2) float32 ``x, y`` pixels where a click would settle what the answer is unsure
+            about, or None. They belong to the answer as a whole: a selection of its rows keeps them.
+        suggested_prompts: (k,) int64 which prompt of the request each of them is about; with them.
 
     Raises:
         ValueError: columns of different lengths, a mask of another size, a box or score that is not a number.
@@ -108,16 +116,24 @@ class Instances:
     points: FloatArray = _UNSET
     crop_boxes: FloatArray = _UNSET
     low_res_logits: Tensor | None = None
+    routes: tuple[str | None, ...] = _UNSET
+    suggested_points: FloatArray | None = None
+    suggested_prompts: IntArray | None = None
 
     def __post_init__(self) -> None:
         count = len(self.rles)
         height, width = self.image_size
         self._set("rles", tuple(self.rles))
-        self._set("labels", (None,) * count if self.labels is None else tuple(self.labels))
+        for name in _NAMES:
+            names = getattr(self, name)
+            self._set(name, (None,) * count if names is None else tuple(names))
         if self.crop_boxes is None:
             self._set("crop_boxes", np.tile(np.array([0, 0, width, height], np.float32), (count, 1)))
         for name, (shape, dtype, fill) in _COLUMNS.items():
             self._set(name, _column(name, getattr(self, name), (count, *shape), dtype, fill))
+        if self.suggested_points is not None:
+            self._set("suggested_points", np.asarray(self.suggested_points, np.float32).reshape(-1, 2))
+            self._set("suggested_prompts", np.asarray(self.suggested_prompts, np.int64))
         self._check()
 
     def _set(self, name: str, value: object) -> None:
@@ -128,8 +144,14 @@ class Instances:
             raise ValueError(
                 f"image_size must be (height, width) of at least one pixel, not {self.image_size}"
             )
-        if len(self.labels) != len(self):
-            raise ValueError(f"{len(self.labels)} labels for {len(self)} masks")
+        for name in _NAMES:
+            if len(getattr(self, name)) != len(self):
+                raise ValueError(f"{len(getattr(self, name))} {name} for {len(self)} masks")
+        points, prompts = self.suggested_points, self.suggested_prompts
+        if (points is None) != (prompts is None) or (
+            points is not None and prompts is not None and prompts.shape != points.shape[:1]
+        ):
+            raise ValueError("suggested_points (k, 2) and suggested_prompts (k,) go together")
         for rle in self.rles:
             if tuple(rle["size"]) != tuple(self.image_size):
                 raise ValueError(f"a mask of size {tuple(rle['size'])} in an image of size {self.image_size}")
@@ -161,11 +183,12 @@ class Instances:
         columns: dict[str, Any] = {
             name: np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS
         }
+        columns |= {name: tuple(one for p in parts for one in getattr(p, name)) for name in _NAMES}
+        columns |= {name: _suggested([getattr(p, name) for p in parts]) for name in _SUGGESTED}
         return cls(
             image_size=parts[0].image_size,
             score_kind=parts[0].score_kind,
             rles=tuple(rle for p in parts for rle in p.rles),
-            labels=tuple(label for p in parts for label in p.labels),
             low_res_logits=_joined([p.low_res_logits for p in parts]),
             **columns,
         )
@@ -186,12 +209,13 @@ class Instances:
             return self._row(int(index))
         chosen = np.arange(len(self))[np.asarray(index, np.int64) if _is_empty(index) else index]
         columns: dict[str, Any] = {name: getattr(self, name)[chosen] for name in _COLUMNS}
+        columns |= {name: tuple(getattr(self, name)[i] for i in chosen) for name in _NAMES}
+        columns |= {name: getattr(self, name) for name in _SUGGESTED}
         logits = self.low_res_logits
         return Instances(
             image_size=self.image_size,
             score_kind=self.score_kind,
             rles=tuple(self.rles[i] for i in chosen),
-            labels=tuple(self.labels[i] for i in chosen),
             low_res_logits=None if logits is None else logits[chosen],
             **columns,
         )
@@ -212,12 +236,20 @@ class Instances:
             prompt_index=int(self.prompt_index[index]),
             point=self.points[index],
             crop_box=self.crop_boxes[index],
+            route=self.routes[index],
         )
 
     def replace(self, **changes: Any) -> Instances:
         """The same instances with some columns changed, checked anew."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return Instances(**{**values, **changes})
+
+    def with_suggestions(self, points: FloatArray, prompts: IntArray) -> Instances:
+        """The same instances with places to click, (k, 2) ``x, y`` pixels of prompts (k,); k = 0 for none."""
+        given = len(points) > 0
+        return self.replace(
+            suggested_points=points if given else None, suggested_prompts=prompts if given else None
+        )
 
     @property
     def masks(self) -> BoolArray:
@@ -299,6 +331,11 @@ def _joined(logits: list[Tensor | None]) -> Tensor | None:
     if len(present) != len(logits) or len({part.shape[1:] for part in present}) != 1:
         return None
     return torch.cat(present)
+
+
+def _suggested(parts: list[npt.NDArray[Any] | None]) -> npt.NDArray[Any] | None:
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if present else None
 
 
 def _is_empty(index: object) -> bool:

@@ -57,6 +57,21 @@ def decode_window(rle: RLE, window: tuple[slice, slice]) -> BoolArray:
     return np.ascontiguousarray(decoded[window]).view(np.bool_)
 
 
+def sample_mask(rle: RLE, rows: npt.NDArray[Any], columns: npt.NDArray[Any]) -> BoolArray:
+    """The mask at the crossings of ``rows`` (h,) and ``columns`` (w,), whole pixels: (h, w) bool.
+
+    What lies outside of the image is False. Costs as much as the mask has runs, whatever the image's size.
+    """
+    height, width = rle["size"]
+    ends = np.cumsum(_run_lengths(rle["counts"].decode("ascii")))
+    rows, columns = np.asarray(rows, np.int64), np.asarray(columns, np.int64)
+    inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None]
+    places = columns[None] * height + rows[:, None]
+    # Runs take turns, background first: a pixel is in the mask where an odd number of runs has ended before.
+    found: BoolArray = np.searchsorted(ends, places.ravel(), side="right").reshape(places.shape) % 2 == 1
+    return found & inside
+
+
 def encode_window(mask: BoolArray, origin: tuple[int, int], size: tuple[int, int]) -> RLE:
     """(h, w) bool at ``origin`` (x, y) of an otherwise empty image of ``size`` (H, W) -> RLE at that size."""
     columns = np.zeros((mask.shape[1], mask.shape[0] + 1), np.bool_)

@@ -13,11 +13,16 @@ from adapters.edges import Edges
 from adapters.everything import Everything
 from adapters.points import FOREGROUND, Points
 from adapters.proposals import Proposals
+from adapters.text import Text
 from sam.errors import UsageError
 
 _DETECT_OPTIONS = {"classes": "--class", "trust": "--trust-detector"} | {
     name: f"--{name}" for name in ("conf", "iou", "detector", "annotations")
 }
+_TEXT_OPTIONS = {
+    "negatives": "--negative", "threshold": "--text-threshold", "route": "--route", "clip": "--clip",
+    "pretrained": "--pretrained",
+}  # fmt: skip
 
 
 def parse_requests(
@@ -31,8 +36,10 @@ def parse_requests(
     edge_fields: Mapping[str, Any] | None = None,
     detect: bool = False,
     detect_fields: Mapping[str, Any] | None = None,
+    phrases: Sequence[str] = (),
+    text_fields: Mapping[str, Any] | None = None,
 ) -> list[Request]:
-    """The requests of one call, in the order points, boxes, detect, everything, proposals, edges.
+    """The requests of one call, in the order points, boxes, text, detect, everything, proposals, edges.
 
     Args:
         points: ``X,Y`` or ``X,Y,LABEL``, all of them clicks on one object.
@@ -44,7 +51,9 @@ def parse_requests(
         edges: whether edges are asked for.
         edge_fields: fields of :class:`Edges` that were given.
         detect: whether a detector's objects are asked for.
-        detect_fields: fields of :class:`Detect` that were given.
+        detect_fields: fields of :class:`Detect` that were given; its detector is also that of the phrases.
+        phrases: what to look for by name.
+        text_fields: fields of :class:`Text` that were given.
 
     Raises:
         UsageError: nothing asked for, a text that is no point or box, or options of what is not asked for.
@@ -61,10 +70,7 @@ def parse_requests(
     if boxes:
         corners = [_numbers(text, "--box", "X1,Y1,X2,Y2 such as 100,60,400,380", (4,)) for text in boxes]
         requests.append(Boxes(corners, masks=masks))
-    if detect:
-        requests.append(Detect(**(detect_fields or {})))
-    elif detect_fields:
-        _refuse(_DETECT_OPTIONS[next(iter(detect_fields))], "--detect")
+    requests += _named(phrases, text_fields or {}, detect, detect_fields or {})
     if everything:
         requests.append(Everything(**grid))
     elif grid:
@@ -77,10 +83,29 @@ def parse_requests(
         _refuse({"source": "--edge-source", "thin": "--thin"}[next(iter(edge_fields))], "--edges")
     if not requests:
         raise UsageError(
-            "nothing to segment: say what by --point X,Y, --box X1,Y1,X2,Y2, --detect, --everything, "
-            "--proposals or --edges (see `sam-composer segment --help`)",
+            "nothing to segment: say what by --point X,Y, --box X1,Y1,X2,Y2, --text PHRASE, --detect, "
+            "--everything, --proposals or --edges (see `sam-composer segment --help`)",
             field="requests",
         )
+    return requests
+
+
+def _named(
+    phrases: Sequence[str], text_fields: Mapping[str, Any], detect: bool, detect_fields: Mapping[str, Any]
+) -> list[Request]:
+    """What is asked for by name. The detector serves phrases and `--detect` alike."""
+    requests: list[Request] = []
+    shared: dict[str, Any] = {}
+    if phrases:
+        shared = {name: detect_fields[name] for name in ("detector", "trust") if name in detect_fields}
+        requests.append(Text(*phrases, **shared, **text_fields))
+    elif text_fields:
+        _refuse(_TEXT_OPTIONS[next(iter(text_fields))], "--text")
+    if detect:
+        requests.append(Detect(**detect_fields))
+    else:
+        for name in detect_fields.keys() - shared.keys():
+            _refuse(_DETECT_OPTIONS[name], "--detect")
     return requests
 
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from adapters.everything import Everything
     from adapters.points import Points
     from adapters.proposals import Proposals
+    from adapters.relabel import Relabel
     from adapters.results import EdgeMap, Instances
+    from adapters.text import Text
     from composer.composer import Composer, Scene
     from composer.limits import Limits
     from sam.errors import (
@@ -45,6 +47,8 @@ _HOMES = {
     "Proposals": "adapters.proposals",
     "Edges": "adapters.edges",
     "Detect": "adapters.detect",
+    "Text": "adapters.text",
+    "Relabel": "adapters.relabel",
     "Instances": "adapters.results",
     "EdgeMap": "adapters.results",
     "SamComposerError": "sam.errors",
@@ -72,8 +76,10 @@ __all__ = [
     "Limits",
     "Points",
     "Proposals",
+    "Relabel",
     "SamComposerError",
     "Scene",
+    "Text",
     "UsageError",
 ]
 

@@ -6,31 +6,37 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from composer.presets import Preset
 from composer.recorded_detections import RecordedDetections
-from composer.weights import cache_folder, locate_detector
+from composer.weights import cache_folder, locate_clip, locate_detector
 from sam.errors import UsageError
 
 if TYPE_CHECKING:
+    from adapters.clip import TextImageModel
     from adapters.detections import Detector
 
 RESULTS_SUFFIX = ".json"
 
 
 class Companions:
-    """Detectors of one composer. Safe to share between threads.
+    """Detectors and text-image models of one composer. Safe to share between threads.
 
     Args:
-        preset: whose own detector answers where none is named.
+        preset: whose own models answer where none is named.
+        device: where text-image models run.
     """
 
-    def __init__(self, preset: Preset) -> None:
+    def __init__(self, preset: Preset, device: torch.device | None = None) -> None:
         self._preset = preset
+        self._device = device or torch.device("cpu")
+        self._text_image: dict[tuple[str | None, str | None], TextImageModel] = {}
         self._detectors: dict[tuple[str | None, str | None], Detector] = {}
         self._lock = threading.Lock()
 
     def detector(self, name: str | None, *, trust: bool, annotations: str | None) -> Detector:
-        """See :class:`adapters.detections.Companions`.
+        """See :class:`adapters.companions.Companions`.
 
         Raises:
             UsageError: the preset has no detector, or an untrusted file.
@@ -42,6 +48,29 @@ class Companions:
             if key not in self._detectors:
                 self._detectors[key] = self._load(name, trust, annotations)
             return self._detectors[key]
+
+    def text_image_model(self, name: str | None, pretrained: str | None) -> TextImageModel:
+        """See :class:`adapters.companions.Companions`.
+
+        Raises:
+            UsageError: the preset has none, or an unknown architecture or tag.
+            CheckpointError: missing, damaged, or not such a model.
+            EnvironmentProblem: weights that cannot be downloaded.
+        """
+        with self._lock:
+            key = (name, pretrained)
+            if key not in self._text_image:
+                self._text_image[key] = self._load_text_image(name, pretrained)
+            return self._text_image[key]
+
+    def _load_text_image(self, name: str | None, pretrained: str | None) -> TextImageModel:
+        from adapters.clip import TextImageModel
+
+        if name is None:
+            if pretrained is not None:
+                raise UsageError("pretrained belongs to a model: name that too (clip=)", field="clip")
+            return TextImageModel.load(locate_clip(self._preset), device=self._device)
+        return TextImageModel.load(name, pretrained, device=self._device)
 
     def _load(self, name: str | None, trust: bool, annotations: str | None) -> Detector:
         from adapters.detector import UltralyticsDetector

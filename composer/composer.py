@@ -43,7 +43,7 @@ class Composer:
 
     Attributes:
         cache: embeddings of images seen lately, bounded in bytes.
-        companions: detectors, loaded when they are asked for.
+        companions: detectors and text-image models, loaded when they are asked for.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Composer:
         self.preset = preset
         self.precision = precision
         self.limits = limits
-        self.companions = Companions(preset)
+        self.companions = Companions(preset, model.device)
         self.cache: EmbeddingCache[Embedding] = EmbeddingCache(limits.embedding_cache_bytes)
         model.compute_dtype = precision.dtype
         # One encode at a time: two on the same cores or card take as long and need twice the memory.

@@ -164,6 +164,8 @@ def prompts_of(request: Mapping[str, Any]) -> dict[str, Any]:
             drawn["labels"] = request["labels"]
     if request.get("kind") == "boxes" and request.get("boxes") is not None:
         drawn["boxes"] = request["boxes"]
+    if request.get("kind") == "text" and request.get("hint_point") is not None:
+        drawn["points"] = request["hint_point"]
     return drawn
 
 

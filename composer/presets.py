@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from adapters.base import Defaults, EdgeSource
+from adapters.base import Defaults, EdgeSource, TextRoute
 from composer.configs import check_keys, config_error, configs_folder, load_yaml
 from sam.errors import UsageError
 from sam.variants import ModelConfig
 
 EMBEDDED = "embedded"
 """``weights.source`` of weights that come with the package, in ``sam/weights``."""
+_KEYS = ("description", "model", "weights", "everything", "boxes", "edges", "text", "detector", "clip")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Preset:
         defaults: thresholds chosen for these weights.
         folder: where the YAML file is; a local preset's weights are looked for there.
         detector: its own detector, in the same places as its weights; None: it has none.
+        clip: its own text-image model, the weights file of a folder in open_clip's form; None: it has none.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Preset:
     defaults: Defaults
     folder: Path
     detector: WeightsFile | None = None
+    clip: WeightsFile | None = None
 
 
 def preset_names() -> list[str]:
@@ -111,7 +114,7 @@ def load_model_config(name: str, beside: Path | None = None) -> ModelConfig:
 
 def _read(path: Path) -> Preset:
     values = load_yaml(path)
-    check_keys(values, ("description", "model", "weights", "everything", "boxes", "edges", "detector"), path)
+    check_keys(values, _KEYS, path)
     model = values.get("model")
     if isinstance(model, str):
         config = load_model_config(model, path.parent)
@@ -120,7 +123,7 @@ def _read(path: Path) -> Preset:
     else:
         raise config_error(path, ("model",), "expected the name of a model, or its description")
     weights, embedded = _weights(values.get("weights"), path)
-    detector = values.get("detector")
+    companions = {key: values[key] for key in ("detector", "clip") if values.get(key) is not None}
     return Preset(
         name=path.stem,
         description=str(values.get("description", "")),
@@ -129,7 +132,7 @@ def _read(path: Path) -> Preset:
         embedded=embedded,
         defaults=_defaults(values, path),
         folder=path.parent,
-        detector=None if detector is None else _weights(detector, path, "detector")[0],
+        **{key: _weights(value, path, key)[0] for key, value in companions.items()},
     )
 
 
@@ -152,20 +155,31 @@ def _defaults(values: Mapping[str, Any], path: Path) -> Defaults:
     everything = _section(values, path, "everything", ("pred_iou_thresh", "stability_score_thresh"))
     boxes = _section(values, path, "boxes", ("margin",))
     edges = _section(values, path, "edges", ("source",))
-    for section, given in (("everything", everything), ("boxes", boxes)):
+    text = _section(values, path, "text", ("threshold", "route"))
+    numbers = {key: value for key, value in text.items() if key == "threshold"}
+    for section, given in (("everything", everything), ("boxes", boxes), ("text", numbers)):
         for key, value in given.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise config_error(path, (section, key), f"expected a number, not {value!r}")
+    if not 0 <= text.get("threshold", 0) <= 1:
+        raise config_error(
+            path, ("text", "threshold"), f"expected a number from 0 to 1, not {text['threshold']!r}"
+        )
     if boxes.get("margin", 0) < 0:
         raise config_error(path, ("boxes", "margin"), f"expected a number from 0, not {boxes['margin']!r}")
-    source = edges.get("source", Defaults.edge_source)
-    if source not in get_args(EdgeSource):
-        known = ", ".join(get_args(EdgeSource))
-        raise config_error(path, ("edges", "source"), f"expected one of {known}, not {source!r}")
+    choices = (
+        ("edges", "source", edges.get("source", Defaults.edge_source), get_args(EdgeSource)),
+        ("text", "route", text.get("route", Defaults.text_route), get_args(TextRoute)),
+    )
+    for section, key, value, known in choices:
+        if value not in known:
+            raise config_error(path, (section, key), f"expected one of {', '.join(known)}, not {value!r}")
     return Defaults(
         **{key: float(value) for key, value in everything.items()},
         box_margin=float(boxes.get("margin", Defaults.box_margin)),
-        edge_source=source,
+        edge_source=edges.get("source", Defaults.edge_source),
+        text_threshold=float(text["threshold"]) if "threshold" in text else None,
+        text_route=text.get("route", Defaults.text_route),
     )
 
 

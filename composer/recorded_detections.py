@@ -45,11 +45,14 @@ class RecordedDetections:
 
     Attributes:
         names: the classes in it, sorted.
+        open_vocabulary: never: what is not in the file was not looked for.
 
     Raises:
         UsageError: no such file.
         BadAnnotation: malformed, or of photos or categories that the annotations do not have.
     """
+
+    open_vocabulary = False
 
     def __init__(self, results: Path, annotations: Path | None = None) -> None:
         self.path = results

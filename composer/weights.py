@@ -10,7 +10,7 @@ from typing import IO
 import sam
 from composer.downloads import Progress, check_space, fetch, partial_file, restart
 from composer.formats.atomic import ensure_folder, writing
-from composer.presets import Preset
+from composer.presets import Preset, WeightsFile
 from sam.checkpoints import file_digest
 from sam.errors import CheckpointError, EnvironmentProblem, UsageError
 
@@ -77,13 +77,21 @@ def locate_detector(preset: Preset) -> Path:
         UsageError: it has none.
         CheckpointError: missing, or not the pinned file.
     """
-    if preset.detector is None:
+    return _locate_companion(preset, preset.detector, "detector", "name one (detector=, --detector)")
+
+
+def locate_clip(preset: Preset) -> Path:
+    """The weights file of the preset's own text-image model; checked and raising as for a detector."""
+    return _locate_companion(preset, preset.clip, "text-image model", "name one (clip=, --clip)")
+
+
+def _locate_companion(preset: Preset, file: WeightsFile | None, what: str, remedy: str) -> Path:
+    if file is None:
+        field = "detector" if what == "detector" else "clip"
         raise UsageError(
-            f"preset {preset.name!r} has no detector of its own; name one (detector=, --detector)",
-            code="detector_missing",
-            field="detector",
+            f"preset {preset.name!r} has no {what} of its own; {remedy}", code=f"{field}_missing", field=field
         )
-    alike = replace(preset, weights=preset.detector)
+    alike = replace(preset, weights=file)
     path = locate(alike)
     _check(alike, path, "reinstall sam-composer" if preset.embedded else "replace it")
     return path

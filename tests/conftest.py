@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,45 @@ SMALL_MODEL = {
         "embed_dim": 32, "num_heads": 2, "mlp_dim": 64, "iou_head_hidden_dim": 32, "mask_in_chans": 8,
     },
 }  # fmt: skip
+
+
+CLIP_TEXT = {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+CLIP_CONFIGS: dict[str, dict[str, Any]] = {
+    "softmax": {
+        "embed_dim": 64,
+        "custom_text": True,
+        "vision_cfg": {
+            "timm_model_name": "regnetx_002", "timm_model_pretrained": False, "timm_pool": "avg",
+            "timm_proj": "linear", "image_size": 64,
+        },
+        "text_cfg": CLIP_TEXT,
+    },
+    "transformer": {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+        "text_cfg": CLIP_TEXT,
+    },
+}  # fmt: skip
+CLIP_CONFIGS["sigmoid"] = CLIP_CONFIGS["softmax"] | {"init_logit_bias": -10.0}
+
+
+@pytest.fixture(scope="session")
+def clip_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small text-image models with random weights, in open_clip's folder form, by what sort they are."""
+    import open_clip
+
+    root = tmp_path_factory.mktemp("clip")
+    preprocessing = {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.2, 0.15]}
+    for name, config in CLIP_CONFIGS.items():
+        folder = root / name
+        folder.mkdir()
+        about = {"model_cfg": config, "preprocess_cfg": preprocessing}
+        (folder / "open_clip_config.json").write_text(json.dumps(about))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+        save_weights(model, folder / "open_clip_model.safetensors", half=False)
+    return {name: root / name for name in CLIP_CONFIGS}
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from apps.console import flowing
-from apps.evaluating import edges, masks, prompts, regions, whole
+from apps.evaluating import edges, masks, prompts, regions, text, whole
 
 HELP = "Measure a model, or results of any program, on labelled photos."
 EPILOG = """
@@ -51,12 +51,19 @@ Boxes of a detector, which the model turns into masks (the paper's zero-shot ins
 
   sam-composer eval instances --coco val2017 instances_val2017.json --boxes detections.json --preset vit_b
 """
+TEXT_EPILOG = """
+[bold]Examples[/bold]
+
+sam-composer eval text --panoptic DATA --limit-images 20 --baselines --json text.json --plot text.png
+
+sam-composer eval text --coco val2017 instances_val2017.json --clip ViT-B-32 --pretrained openai --route rank
+"""
 
 
 def register(app: typer.Typer) -> None:
     """Add ``eval`` and its subcommands to the program."""
     group = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich")
-    for name, text, epilog, function in (
+    for name, about, epilog, function in (
         ("points", prompts.POINTS_HELP, EPILOG, prompts.points),
         ("boxes", prompts.BOXES_HELP, EPILOG, prompts.boxes),
         ("thresholds", prompts.THRESHOLDS_HELP, EPILOG, prompts.thresholds),
@@ -64,9 +71,10 @@ def register(app: typer.Typer) -> None:
         ("regions", regions.HELP, regions.EPILOG, regions.regions),
         ("proposals", masks.PROPOSALS_HELP, EPILOG, masks.proposals),
         ("all", whole.HELP, ALL_EPILOG, whole.every),
+        ("text", text.HELP, TEXT_EPILOG, text.text),
         ("instances", masks.INSTANCES_HELP, INSTANCES_EPILOG, masks.instances),
     ):
         group.command(
-            name, help=flowing(text), epilog=flowing(epilog.replace("{command}", name)), no_args_is_help=True
+            name, help=flowing(about), epilog=flowing(epilog.replace("{command}", name)), no_args_is_help=True
         )(function)
     app.add_typer(group, name="eval")

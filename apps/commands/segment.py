@@ -1,4 +1,4 @@
-"""``sam-composer segment``: clicks, boxes, a detector, everything, proposals, edges; photos and folders."""
+"""``sam-composer segment``: clicks, boxes, phrases, a detector, everything, proposals, edges."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import typer
 
 from apps.choices import EdgeSource
 from apps.console import flowing
+from apps.text_options import Clip, Negatives, Pretrained, RouteOption, TextThreshold
 
-HELP = """Segment photos by clicks, boxes, a detector, or everything in them; propose objects; find edges.
+HELP = """Segment photos by clicks, boxes, phrases, a detector, or everything; propose objects; find edges.
 
 Each photo is encoded once, whatever is asked of it. Results go to --out: NAME.json with masks (COCO RLE),
 boxes, scores and timings, NAME.overlay.png to look at, NAME.edges.png (16 bits) for edges, a folder for each
@@ -31,6 +32,10 @@ Three clicks on ONE object, the last (label 0) on what is not part of it:
 Two boxes, an object each, by the published ViT-B:
 
   sam-composer segment photo.jpg --box 100,60,400,380 --box 420,80,700,360 --preset vit_b --out out
+
+Every person and every bus, by the words, but no toys:
+
+  sam-composer segment photo.jpg --text person --text bus --negative "a toy bus" --out out
 
 Dogs that a detector finds (a .pt file runs code when it is read, hence the flag):
 
@@ -92,6 +97,15 @@ def segment(
             rich_help_panel=PROMPTS,
         ),
     ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--text",
+            metavar="PHRASE",
+            help="What to look for, such as `a red car`: every object that it names. Can be repeated.",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = None,
     detect: Annotated[
         bool,
         typer.Option("--detect", help="What a detector finds, with its names.", rich_help_panel=PROMPTS),
@@ -119,12 +133,17 @@ def segment(
             help="Of a click or box: the best mask, or all three candidates.", rich_help_panel=PROMPTS
         ),
     ] = Masks.best,
+    negative: Negatives = None,
+    text_threshold: TextThreshold = None,
+    route: RouteOption = None,
+    clip: Clip = None,
+    pretrained: Pretrained = None,
     detector: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|NAME",
             help="An ultralytics detector (.pt, .onnx, or a published name), one of ours (.safetensors), or "
-            "a COCO results file (.json) of any other. (default: the preset's)",
+            "a COCO results file (.json) of any other; serves --text too. (default: the preset's)",
             rich_help_panel=DETECT,
         ),
     ] = None,
@@ -245,6 +264,13 @@ def segment(
         "trust": trust_detector or None,
         "annotations": None if annotations is None else str(annotations),
     }
+    text_fields = {
+        "negatives": negative or None,
+        "threshold": text_threshold,
+        "route": route.value if route else None,
+        "clip": clip,
+        "pretrained": pretrained,
+    }
     from apps.prompt_options import parse_requests
     from apps.segment_job import SegmentJob
 
@@ -262,6 +288,8 @@ def segment(
             edge_fields | ({"thin": True} if thin else {}),
             detect,
             {name: value for name, value in detect_fields.items() if value is not None},
+            text or [],
+            {name: value for name, value in text_fields.items() if value is not None},
         ),
         preset=preset,
         checkpoint=checkpoint,

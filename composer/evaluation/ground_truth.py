@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from sam.training.panoptic import (
     PanopticRecord,
     entries,
     read_json,
-    read_panoptic_index,
+    read_panoptic,
     read_panoptic_map,
     whole,
 )
@@ -41,6 +41,7 @@ class Segment:
         crowd: several objects in one mask: neither to be found nor wrong to be found.
         frequency: of its category in LVIS: ``f`` frequent, ``c`` common, ``r`` rare; None where nothing says.
         annotation_id: of a COCO file; None elsewhere.
+        category: name of its category, as the set has it; None where nothing says.
     """
 
     rle: RLE
@@ -48,6 +49,7 @@ class Segment:
     crowd: bool = False
     frequency: str | None = None
     annotation_id: int | None = None
+    category: str | None = None
 
     @classmethod
     def of_masks(cls, rles: Sequence[RLE]) -> list[Segment]:
@@ -87,10 +89,13 @@ class GroundTruth:
     Attributes:
         source: where it comes from, for reports.
         images: of the photos that are labelled.
+        categories: names of all categories of the set, and whether each is a thing (or stuff); empty where
+            nothing says.
     """
 
     source: str
     images: tuple[LabelledImage, ...]
+    categories: Mapping[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.images:
@@ -114,19 +119,39 @@ def open_panoptic(folder: Path) -> GroundTruth:
         BadAnnotation: an index that is missing, malformed or empty.
     """
     _check_folder(folder)
-    records = [record for record in read_panoptic_index(folder) if record.kept]
+    index = read_panoptic(folder)
+    names = _names(index.categories)
+    records = [record for record in index.records if record.kept]
     return GroundTruth(
         str(folder),
-        tuple(LabelledImage(r.photo, r.photo.name, _panoptic_reader(r)) for r in records),
+        tuple(LabelledImage(r.photo, r.photo.name, _panoptic_reader(r, names)) for r in records),
+        {name: category.get("isthing") != 0 for name, category in _by_name(index.categories)},
     )
 
 
-def _panoptic_reader(record: PanopticRecord) -> ReadSegments:
+def _by_name(categories: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    return [(str(c["name"]), c) for c in categories if c.get("name") is not None]
+
+
+def _names(categories: Sequence[dict[str, Any]]) -> dict[int, str]:
+    """Names by what annotations call a category."""
+    named = ((category.get("id"), name) for name, category in _by_name(categories))
+    return {identity: name for identity, name in named if isinstance(identity, int)}
+
+
+def _panoptic_reader(record: PanopticRecord, names: Mapping[int, str]) -> ReadSegments:
     def read(size: Size) -> list[Segment]:
         ids = read_panoptic_map(record, size)
-        kept = Segment.of_masks([encode_mask(ids == number) for number in record.kept])
-        crowds = Segment.of_masks([encode_mask(ids == number) for number in record.ignored])
-        return kept + [replace(segment, crowd=True) for segment in crowds]
+        numbers = [*record.kept, *record.ignored]
+        segments = Segment.of_masks([encode_mask(ids == number) for number in numbers])
+        return [
+            replace(
+                segment,
+                crowd=number in record.ignored,
+                category=_category(record.categories.get(number), names),
+            )
+            for segment, number in zip(segments, numbers, strict=True)
+        ]
 
     return read
 
@@ -148,29 +173,27 @@ def open_coco(images: Path, annotations: Path) -> GroundTruth:
                 f"{annotations}: image {image_id} is annotated, but not listed under 'images'"
             )
         of_photo[image_id].append(annotation)
-    frequencies = _frequencies(annotations, index)
+    known = entries(annotations, index, "categories") if isinstance(index.get("categories"), list) else []
+    names = _names(known)
+    frequencies = {whole(annotations, c, "id"): str(c["frequency"]) for c in known if "frequency" in c}
     labelled = []
     for image_id in sorted(of_photo):
         if all(annotation.get("iscrowd") for annotation in of_photo[image_id]):
             continue
         path = photo_path(annotations, images, photos[image_id])
-        reader = _coco_reader(annotations, of_photo[image_id], frequencies)
+        reader = _coco_reader(annotations, of_photo[image_id], frequencies, names)
         counted = [_annotation_id(one) for one in of_photo[image_id] if not one.get("iscrowd")]
         ids = tuple(number for number in counted if number is not None)
         labelled.append(LabelledImage(path, path.name, reader, ids))
-    return GroundTruth(str(annotations), tuple(labelled))
-
-
-def _frequencies(path: Path, index: Mapping[str, Any]) -> dict[int, str]:
-    """LVIS: how often each category is annotated, by its id; empty for COCO."""
-    if not isinstance(index.get("categories"), list):
-        return {}
-    categories = entries(path, index, "categories")
-    return {whole(path, c, "id"): str(c["frequency"]) for c in categories if "frequency" in c}
+    things = {name: category.get("isthing") != 0 for name, category in _by_name(known)}
+    return GroundTruth(str(annotations), tuple(labelled), things)
 
 
 def _coco_reader(
-    path: Path, annotations: Sequence[dict[str, Any]], frequencies: Mapping[int, str]
+    path: Path,
+    annotations: Sequence[dict[str, Any]],
+    frequencies: Mapping[int, str],
+    names: Mapping[int, str],
 ) -> ReadSegments:
     def read(size: Size) -> list[Segment]:
         segments = Segment.of_masks(
@@ -186,6 +209,7 @@ def _coco_reader(
                 crowd=bool(annotation.get("iscrowd")),
                 frequency=_frequency(path, annotation, frequencies),
                 annotation_id=_annotation_id(annotation),
+                category=_category(annotation.get("category_id"), names),
             )
             for segment, annotation in zip(segments, annotations, strict=True)
         ]
@@ -197,6 +221,10 @@ def _frequency(path: Path, annotation: dict[str, Any], known: Mapping[int, str])
     if not known:  # then the category is of no interest
         return None
     return known.get(whole(f"{path}: annotation {annotation.get('id')!r}", annotation, "category_id"))
+
+
+def _category(identity: object, names: Mapping[int, str]) -> str | None:
+    return names.get(identity) if isinstance(identity, int) else None
 
 
 def _annotation_id(annotation: dict[str, Any]) -> int | None:

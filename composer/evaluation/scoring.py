@@ -180,17 +180,22 @@ def labelled_scenes(
     truth: GroundTruth,
     which: MaskFilter,
     on_image: Callable[[str], None] | None,
+    crowds: bool = False,
 ) -> Iterator[tuple[LabelledImage, Scene, list[Segment]]]:
-    """Every photo that has segments to evaluate, opened, with those segments, largest first."""
+    """Every photo that has segments to evaluate, opened, with those segments, largest first.
+
+    Crowds come last, where they are wanted.
+    """
     photos_present((image.path for image in truth), truth.source)
     for image in truth:
         if on_image:
             on_image(image.name)
         scene = open_scene(image.path)
-        counted = [segment for segment in image.read_segments(scene.size) if not segment.crowd]
+        segments = image.read_segments(scene.size)
+        counted = [segment for segment in segments if not segment.crowd]
         chosen = choose_segments(counted, which.min_area, which.max_per_image)
         if chosen:
-            yield image, scene, chosen
+            yield image, scene, chosen + [s for s in segments if s.crowd and crowds]
 
 
 def _checked(evaluation: Evaluation, truth: GroundTruth, which: MaskFilter) -> Evaluation:

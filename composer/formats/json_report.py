@@ -64,6 +64,7 @@ def report(outcome: Outcome, edge_files: list[str]) -> dict[str, Any]:
         entry: dict[str, Any] = {"request": dict(answer.request)}
         if isinstance(answer.result, Instances):
             entry |= {"kind": "instances", "annotations": annotation_records(answer.result)}
+            entry |= _suggestions(answer.result)
         else:
             entry |= {"kind": "edges", "file": next(files)}
         results.append(entry)
@@ -88,7 +89,18 @@ def annotation_records(instances: Instances) -> list[dict[str, Any]]:
             "ambiguity": instance.ambiguity if instance.ambiguity >= 0 else None,
             "prompt_index": instance.prompt_index if instance.prompt_index >= 0 else None,
         }
+        if instance.route is not None:
+            record["route"] = instance.route
     return records
+
+
+def _suggestions(instances: Instances) -> dict[str, Any]:
+    """Where a click would settle what the answer is unsure about; nothing where it is not."""
+    points, prompts = instances.suggested_points, instances.suggested_prompts
+    if points is None or prompts is None:
+        return {}
+    pairs = zip(points.tolist(), prompts.tolist(), strict=True)
+    return {"suggested_points": [{"point": point, "prompt_index": prompt} for point, prompt in pairs]}
 
 
 def _number(value: float) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -31,6 +31,7 @@ class PanopticRecord:
         kept: ids of the segments that are no crowds.
         things: those of them that are things and no stuff; all, where the categories do not say.
         ignored: ids of the crowds, which are neither target nor background.
+        categories: number of each segment's category by its id, as the annotations have it.
     """
 
     image_id: int
@@ -39,10 +40,29 @@ class PanopticRecord:
     kept: tuple[int, ...]
     things: tuple[int, ...]
     ignored: tuple[int, ...]
+    categories: Mapping[int, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PanopticIndex:
+    """What ``panoptic.json`` says.
+
+    Attributes:
+        records: by image id.
+        categories: as the file has them, ``{"id", "name", "isthing"}``; empty where it has none.
+    """
+
+    records: list[PanopticRecord]
+    categories: list[dict[str, Any]]
 
 
 def read_panoptic_index(folder: Path) -> list[PanopticRecord]:
-    """The annotations of ``folder`` (``images/``, ``panoptic/``, ``panoptic.json``), by image id.
+    """The annotations of ``folder``, by image id; raises as :func:`read_panoptic`."""
+    return read_panoptic(folder).records
+
+
+def read_panoptic(folder: Path) -> PanopticIndex:
+    """The index of ``folder`` (``images/``, ``panoptic/``, ``panoptic.json``).
 
     Raises:
         BadAnnotation: an index that is missing or malformed, or an annotation of a photo that is not listed.
@@ -55,7 +75,7 @@ def read_panoptic_index(folder: Path) -> list[PanopticRecord]:
     records = [
         _record(folder, path, images, annotation, stuff) for annotation in entries(path, index, "annotations")
     ]
-    return sorted(records, key=lambda record: record.image_id)
+    return PanopticIndex(sorted(records, key=lambda record: record.image_id), categories)
 
 
 def read_panoptic_map(record: PanopticRecord, size: tuple[int, int]) -> Ids:
@@ -180,4 +200,5 @@ def _record(
             if not s.get("iscrowd") and s.get("category_id") not in stuff
         ),
         tuple(whole(path, s, "id") for s in segments if s.get("iscrowd")),
+        {whole(path, s, "id"): s.get("category_id") for s in segments},
     )

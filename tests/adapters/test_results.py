@@ -152,3 +152,24 @@ def test_edge_map() -> None:
     for wrong in (values * 2, values - 0.5, values * np.nan, values.ravel(), np.zeros((0, 4))):
         with pytest.raises(ValueError, match="edge"):
             EdgeMap(wrong)
+
+
+def test_routes_and_suggestions_go_with_the_answer() -> None:
+    size = (4, 6)
+    rles = tuple(rle.encode_mask(np.eye(4, 6, k, dtype=bool)) for k in range(2))
+    boxes, scores = np.array([[0, 0, 4, 4], [1, 0, 5, 4]], np.float32), np.array([0.5, 0.4], np.float32)
+    found = Instances(size, rles, boxes, scores, routes=("rank", "points"))
+    assert found.suggested_points is None and found[1].route == "points" and found[[1]].routes == ("points",)
+    unsure = found.with_suggestions(np.array([[3.0, 2.0]], np.float32), np.array([1]))
+    assert unsure[:0].suggested_prompts is not None and unsure[:0].suggested_prompts.tolist() == [1]
+    both = Instances.concatenate([found, unsure, unsure])
+    assert both.routes == ("rank", "points") * 3
+    np.testing.assert_array_equal(both.suggested_points, [[3, 2], [3, 2]])
+    assert Instances.concatenate([found, found]).suggested_points is None
+    assert (
+        unsure.with_suggestions(np.zeros((0, 2), np.float32), np.zeros(0, np.int64)).suggested_points is None
+    )
+    with pytest.raises(ValueError, match="go together"):
+        found.replace(suggested_points=np.zeros((2, 2), np.float32), suggested_prompts=np.zeros(1, np.int64))
+    with pytest.raises(ValueError, match="1 routes for 2 masks"):
+        found.replace(routes=("rank",))

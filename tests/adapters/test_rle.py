@@ -123,3 +123,22 @@ def test_a_damaged_rle_is_refused(change: dict[str, object], says: str) -> None:
     assert coco_mask.area({"size": [2, 3], "counts": GOOD["counts"].encode()}) == 4
     with pytest.raises(BadAnnotation, match=says):
         rle.from_json({**GOOD, **change})
+
+
+def test_sampling_reads_a_mask_where_it_is_asked() -> None:
+    y, x = np.mgrid[:37, :53]
+    mask = (np.hypot(x - 30, y - 12) < 18) & ((x + y) % 7 > 1)
+    encoded = rle.encode_mask(mask)
+    rows, columns = np.array([-4, 0, 5, 5, 36, 37]), np.array([52, 0, 17, -1, 53])
+    found = rle.sample_mask(encoded, rows, columns)
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            inside = 0 <= row < 37 and 0 <= column < 53
+            assert found[i, j] == (bool(mask[row, column]) if inside else False)
+    np.testing.assert_array_equal(rle.sample_mask(encoded, np.arange(37), np.arange(53)), mask)
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_sampling_masks_of_one_run(value: bool) -> None:
+    encoded = rle.encode_mask(np.full((4, 6), value))
+    assert (rle.sample_mask(encoded, np.arange(4), np.arange(6)) == value).all()

@@ -431,3 +431,29 @@ def test_all_of_it(evaluate, model, drawn: Path, tmp_path: Path) -> None:
     assert "error: scenes2, proposals: " in ended.err
     failed = json.loads((out / "report.json").read_text())["sets"]
     assert all(("'segmentation' must be" in s["error"]) != (s["measure"] == "edges") for s in failed)
+
+
+def test_text_from_the_command_line(
+    cli, small_preset: Path, clip_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (45, 60, 3), dtype=np.uint8)).save(
+        tmp_path / "images/a.png"
+    )
+    about = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[5, 5, 30, 5, 30, 30]]}],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(about))
+    ended = cli(
+        "eval", "text", "--coco", tmp_path / "images", tmp_path / "instances.json", "--preset", small_preset,
+        "--clip", clip_folders["sigmoid"], "--route", "rank", "--absent", "1", "--baselines",
+        "--device", "cpu", "--json", tmp_path / "text.json", "--plot", tmp_path / "text.png",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    report = json.loads((tmp_path / "text.json").read_text())
+    assert set(report["routes"]) == {"rank", "fastsam", "largest"}
+    assert {"present_miou", "instance_recall", "false_alarm_rate"} <= set(report)
+    assert report["clip"] == "sigmoid" and (tmp_path / "text.png").is_file()
+    assert "fastsam (baseline)" in ended.out and "1 photos, 1 phrases" in ended.out

@@ -203,7 +203,7 @@ def test_files_that_are_none(segment, photos: Path, tmp_path: Path) -> None:
         (("--point", "5"), 2, "X,Y,LABEL"),
         (("--point", "a,b"), 2, "X,Y,LABEL"),
         (("--box", "5,5,3"), 2, "X1,Y1,X2,Y2"),
-        ((), 2, "--point X,Y, --box X1,Y1,X2,Y2, --detect"),
+        ((), 2, "--point X,Y, --box X1,Y1,X2,Y2, --text PHRASE, --detect"),
         (("--points-per-side", "4"), 2, "--points-per-side belongs to --everything"),
         (("--everything", "--points-per-side", "0"), 3, "points_per_side"),
         (("--everything", "--points-per-side", "x"), 2, "--points-per-side"),
@@ -417,4 +417,65 @@ def test_wrong_options_of_edges_and_proposals(
     segment, photos: Path, options: tuple[str, ...], reason: str
 ) -> None:
     ended = segment(photos / "a.jpg", *options)
-    assert ended.code == 2 and ended.out == "" and reason in ended.error
+    assert ended.code in (2, 3) and ended.out == "" and reason in ended.error
+
+
+def test_what_phrases_name(
+    segment, photos: Path, tmp_path: Path, small_preset: Path, clip_folders: dict[str, Path]
+) -> None:
+    # A random text-image model names nothing well, so a detector names it, by its class: a number.
+    photo = (photos / "a.jpg").rename(photos / "1.jpg")
+    found = [{"image_id": 1, "category_id": 4, "bbox": [5, 5, 30, 20], "score": 0.75}]
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    clip = ("--clip", clip_folders["softmax"], "--detector", tmp_path / "results.json")
+    asked = ("--text", "4", "--text", "cat", "--negative", "toy", "--text-threshold", "0.5")
+    ended = segment(photo, *asked, *clip, "--preset", "tiny")
+    assert ended.code == 0, ended.err
+    (result,) = report(tmp_path / "out/1.json")["results"]
+    assert result["request"]["phrases"] == ["4", "cat"] and result["request"]["negatives"] == ["toy"]
+    (one,) = [one for one in result["annotations"] if one["label"] == "4"]
+    assert one["route"] == "detect" and one["prompt_index"] == 0
+    assert one["score_kind"] == "text_score" and one["score"] == one["text_score"] == 0.75
+    assert one["detector_score"] == 0.75 and one["predicted_iou"] is not None
+    ended = segment(photo, "--text", "dog", "--text-threshold", "1", *clip[:2], "--overwrite")
+    assert ended.code == 0 and report(tmp_path / "out/1.json")["results"][0]["annotations"] == []
+
+
+def test_one_run_answers_words_and_edges_with_one_encoder_pass(
+    segment, photos: Path, tmp_path: Path, clip_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = []
+    encode = Composer.encode
+    monkeypatch.setattr(Composer, "encode", lambda self, *args: (encoded.append(1), encode(self, *args))[1])
+    ended = segment(
+        photos / "a.jpg", "--text", "dog", "--text", "cat", "--clip", clip_folders["sigmoid"], "--edges"
+    )
+    assert ended.code == 0, ended.err
+    kinds = [result["kind"] for result in report(tmp_path / "out/a.json")["results"]]
+    assert kinds == ["instances", "edges"] and len(encoded) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--text", ""), 3, "a phrase is empty"),
+        (("--text", "x" * 10_240), 3, "10,240 characters; give at most 1,000"),
+        (("--text", "dog"), 2, "preset 'small' has no text-image model of its own; name one (clip=, --clip)"),
+        (("--text", "dog", "--clip", "ViT-B-33", "--pretrained", "openai"), 2, "near: ViT-B-32"),
+        (("--text", "dog", "--clip", "ViT-B-32", "--pretrained", "opnai"), 2, "its tags: openai"),
+        (("--text", "dog", "--text", "dog"), 3, "'dog' is given twice"),
+        (("--text", "dog", "--text-threshold", "2"), 3, "threshold must be a number from 0 to 1"),
+        (("--negative", "dog", *CLICK), 2, "--negative belongs to --text"),
+        (("--conf", "0.3", "--text", "dog"), 2, "--conf belongs to --detect"),
+    ],
+)
+def test_what_is_wrong_with_phrases(
+    segment, photos: Path, options: tuple[str, ...], code: int, message: str
+) -> None:
+    ended = segment(photos / "a.jpg", *options)
+    assert ended.code == code and message in ended.err, ended.err
+
+
+def test_the_token_route_without_a_text_slot(segment, photos: Path, clip_folders: dict[str, Path]) -> None:
+    ended = segment(photos / "a.jpg", "--text", "dog", "--route", "token", "--clip", clip_folders["softmax"])
+    assert ended.code == 3 and "trained with a text slot" in ended.err

@@ -65,3 +65,17 @@ def test_report_of_several_answers_and_edges(
 def test_an_upload_without_a_name(tmp_path: Path, make_outcome: Callable) -> None:
     (path,) = JsonReportWriter().write("x", make_outcome(file_name=None), tmp_path)
     assert json.loads(path.read_text())["image"]["file_name"] is None
+
+
+def test_routes_and_where_to_click_are_told(
+    tmp_path: Path, make_outcome: Callable, make_instances: Callable
+) -> None:
+    found = make_instances()
+    unsure = found.replace(routes=("rank",) * len(found)).with_suggestions(
+        np.array([[3.5, 4]], np.float32), np.array([1])
+    )
+    (path,) = JsonReportWriter().write("x", make_outcome(found, unsure), tmp_path)
+    plain, named = json.loads(path.read_text())["results"]
+    assert "suggested_points" not in plain and "route" not in plain["annotations"][0]
+    assert named["suggested_points"] == [{"point": [3.5, 4.0], "prompt_index": 1}]
+    assert {one["route"] for one in named["annotations"]} == {"rank"}

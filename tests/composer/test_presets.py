@@ -68,6 +68,11 @@ def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
         ({"edges": 3}, "expected a mapping with `source`"),
         ({"edges": {"from": "head"}}, "from: unknown key"),
         ({"edges": {"source": "sobel"}}, "expected one of masks, head, both, not 'sobel'"),
+        ({"text": {"route": "magic"}}, "text.route: expected one of auto, token, rank.*not 'magic'"),
+        ({"text": {"threshold": 1.5}}, "text.threshold: expected a number from 0 to 1, not 1.5"),
+        ({"text": {"threshold": "high"}}, "text.threshold: expected a number, not 'high'"),
+        ({"text": {"treshold": 0.5}}, "treshold: unknown key"),
+        ({"clip": {"sha256": "x"}}, "clip: expected a mapping with at least `file`"),
     ],
 )
 def test_a_bad_file_says_where(tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -76,6 +81,17 @@ def test_a_bad_file_says_where(tmp_path: Path, change: dict[str, object], messag
     path.write_text(yaml.safe_dump(values | change))
     with pytest.raises(UsageError, match=message):
         load_preset(path)
+
+
+def test_text_settings(tmp_path: Path) -> None:
+    values = {"model": "tiny", "weights": {"file": "w"}, "text": {"threshold": 0.25, "route": "rank"}}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(values | {"clip": {"file": "clip/open_clip_model.safetensors"}}))
+    preset = load_preset(path)
+    assert (preset.defaults.text_threshold, preset.defaults.text_route) == (0.25, "rank")
+    assert preset.clip is not None and preset.clip.file == "clip/open_clip_model.safetensors"
+    path.write_text(yaml.safe_dump({k: v for k, v in values.items() if k != "text"}))
+    assert load_preset(path).defaults.text_threshold is None and load_preset(path).clip is None
 
 
 def test_a_model_beside_the_preset(tmp_path: Path) -> None:

@@ -1,0 +1,237 @@
+"""Text-image models: what goes in is open_clip's own format, and what cannot be loaded says why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from adapters import clip, clip_dense
+from adapters.clip import TEMPLATES, TextImageModel
+from sam.checkpoints import save_weights
+from sam.errors import BadPrompt, CheckpointError, UsageError
+
+Pixels = npt.NDArray[np.uint8]
+TRANSFORMER = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
+}
+NEW_GELU = "ViT-B-32-quickgelu"
+
+
+@pytest.fixture(scope="module")
+def models(clip_folders: dict[str, Path]) -> dict[str, TextImageModel]:
+    return {name: TextImageModel.load(folder) for name, folder in clip_folders.items()}
+
+
+def noise(height: int, width: int, seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def as_open_clip(folder: Path) -> tuple[Any, Callable[[Image.Image], Tensor]]:
+    """The model and its transform as open_clip loads them itself."""
+    model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    return model.eval(), transform
+
+
+@pytest.mark.parametrize("kind", ["softmax", "transformer"])
+def test_pictures_are_prepared_and_encoded_as_open_clip_does(
+    kind: str, clip_folders: dict[str, Path], models: dict[str, TextImageModel]
+) -> None:
+    theirs, transform = as_open_clip(clip_folders[kind])
+    picture = noise(*models[kind].size)
+    expected = transform(Image.fromarray(picture))
+    torch.testing.assert_close(models[kind].prepare(picture), expected, atol=1e-6, rtol=0)
+    with torch.inference_mode():
+        vector = theirs.encode_image(expected[None], normalize=True)
+    torch.testing.assert_close(models[kind].encode_pictures([picture]), vector, atol=1e-5, rtol=0)
+
+
+def test_a_picture_of_another_size_is_squeezed(models: dict[str, TextImageModel]) -> None:
+    model = models["softmax"]
+    smooth = np.asarray(Image.fromarray(noise(6, 9)).resize((192, 128), Image.Resampling.BICUBIC))
+    squeezed = np.asarray(Image.fromarray(smooth).resize((64, 64), Image.Resampling.BICUBIC))
+    difference = (model.prepare(smooth) - model.prepare(squeezed)).abs()
+    assert difference.max() < 3 / 255 / 0.15
+
+
+@pytest.mark.parametrize("kind", ["softmax", "transformer"])
+def test_a_phrase_is_the_mean_of_open_clips_vectors_of_its_sentences(
+    kind: str, clip_folders: dict[str, Path], models: dict[str, TextImageModel]
+) -> None:
+    theirs, _ = as_open_clip(clip_folders[kind])
+    tokens = open_clip.get_tokenizer(f"local-dir:{clip_folders[kind]}")(
+        [t.format("red car") for t in TEMPLATES]
+    )
+    with torch.inference_mode():
+        mean = theirs.encode_text(tokens, normalize=True).mean(0)
+    found = models[kind].encode_phrases(["dog", "red car"])
+    torch.testing.assert_close(found[1], mean / mean.norm(), atol=1e-5, rtol=0)
+    assert models[kind].width == found.shape[1]
+
+
+def test_phrases_are_kept(models: dict[str, TextImageModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models["softmax"]
+    first = model.encode_phrases(["a cat", "a {strange} one", "a cat"])
+    torch.testing.assert_close(first[0], first[2])
+    monkeypatch.setattr(model.model, "encode_text", None)
+    torch.testing.assert_close(model.encode_phrases(["a {strange} one"]), first[1:2])
+    assert model.encode_phrases([]).shape == (0, 64)
+    assert model.encode_pictures([]).shape == (0, 64)
+
+
+def test_the_cache_of_phrases_is_bounded(
+    models: dict[str, TextImageModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clip, "PHRASES_CACHED", 3)
+    model = models["transformer"]
+    assert len(model.encode_phrases(["a", "b", "c", "d", "e"])) == 5
+    assert [phrase for phrase, _ in model._phrases] == ["c", "d", "e"]
+
+
+def test_a_phrase_that_would_be_cut_off_is_refused(models: dict[str, TextImageModel]) -> None:
+    longest = " ".join(["cat"] * (32 - 2 - 7))  # start, end, and `a close - up photo of a … .` makes 9
+    with pytest.raises(BadPrompt, match=r"reads 32 tokens") as refused:
+        models["softmax"].encode_phrases([longest])
+    assert refused.value.code == "phrase_too_long"
+    models["softmax"].encode_phrases([longest], ("{}",))
+
+
+def test_how_cosines_become_scores(models: dict[str, TextImageModel]) -> None:
+    assert models["softmax"].bias is None
+    assert models["sigmoid"].bias == -10
+    assert models["softmax"].scale == pytest.approx(1 / 0.07, rel=1e-4)
+
+
+def test_quick_gelu_of_a_tag_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of a tag that was trained with it would give other answers without."""
+    asked: list[tuple[str, bool]] = []
+
+    def create(name: str, tag: str | None, quick_gelu: bool, where: str) -> None:
+        asked.append((str(tag), quick_gelu))
+        raise UsageError("enough")
+
+    monkeypatch.setattr(clip, "_create", create)
+    for tag in ("openai", "laion2b_s34b_b79k"):
+        with pytest.raises(UsageError, match="enough"):
+            TextImageModel.load("ViT-B/32", tag)
+    assert asked == [("openai", True), ("laion2b_s34b_b79k", False)]
+
+
+def test_forcing_quick_gelu_changes_the_activation() -> None:
+    small = TRANSFORMER | {"quick_gelu": False}
+    plain, quick = (open_clip.CLIP(**(small | {"quick_gelu": flag})) for flag in (False, True))
+    kinds = [type(m.visual.transformer.resblocks[0].mlp.gelu).__name__ for m in (plain, quick)]
+    assert kinds == ["GELU", "QuickGELU"]
+
+
+def test_a_published_architecture_from_a_file(tmp_path: Path) -> None:
+    """The names and shapes of ViT-B-32, random weights, through the code that published ones take."""
+    theirs = open_clip.create_model(NEW_GELU).eval()
+    save_weights(theirs, tmp_path / "b32.safetensors")
+    model = TextImageModel.load(NEW_GELU, tmp_path / "b32.safetensors")
+    assert model.name == f"{NEW_GELU}/b32.safetensors"
+    assert model.size == (224, 224) and model.bias is None and model.width == 512
+    assert type(model.model.visual.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
+    assert model.encode_dense(noise(50, 70)).shape == (14, 14, 512)
+    with pytest.raises(CheckpointError, match="another architecture") as wrong:
+        TextImageModel.load("RN50", tmp_path / "b32.safetensors")
+    assert wrong.value.code == "checkpoint_mismatch"
+
+
+def test_a_file_is_looked_at_as_the_published_weights_of_its_architecture() -> None:
+    model = open_clip.CLIP(**TRANSFORMER)
+    open_clip.model.set_model_preprocess_cfg(
+        model, {"size": 32, "mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    )
+    assert clip._usual_preprocessing("ViT-B-16-SigLIP", model)["mean"] == (0.5, 0.5, 0.5)
+    assert clip._usual_preprocessing("ViT-B-32", model)["mean"] == open_clip.OPENAI_DATASET_MEAN
+
+
+@pytest.mark.parametrize(
+    ("name", "pretrained", "message"),
+    [
+        ("VIT-B-32", "openai", "near: .*ViT-B-32"),
+        ("no such thing", "openai", "known: "),
+        ("ViT-B-32", None, "name its weights too, a tag \\(openai"),
+        ("ViT-B-32", "opnai", "neither a file nor a tag of ViT-B-32; its tags: openai"),
+    ],
+)
+def test_unknown_names_list_the_known(name: str, pretrained: str | None, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as refused:
+        TextImageModel.load(name, pretrained)
+    assert refused.value.code == "clip_unknown"
+
+
+def test_a_folder_that_is_none(tmp_path: Path, clip_folders: dict[str, Path]) -> None:
+    with pytest.raises(CheckpointError, match=r"open_clip_config\.json is missing"):
+        TextImageModel.load(tmp_path)
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"open_clip_model\.safetensors is missing"):
+        TextImageModel.load(tmp_path)
+    weights = (clip_folders["softmax"] / "open_clip_model.safetensors").read_bytes()
+    (tmp_path / "open_clip_model.safetensors").write_bytes(weights)
+    with pytest.raises(CheckpointError, match="not a description that open_clip can build"):
+        TextImageModel.load(tmp_path)
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": TRANSFORMER}))
+    with pytest.raises(CheckpointError, match="another architecture"):
+        TextImageModel.load(tmp_path / "open_clip_model.safetensors")
+
+
+def test_the_places_of_a_convolutional_tower_average_to_its_vector(models: dict[str, TextImageModel]) -> None:
+    model = models["softmax"]
+    picture = noise(64, 64)
+    with torch.inference_mode():
+        places = clip_dense._of_map(model.model.visual, model.prepare(picture)[None])
+    mean = torch.nn.functional.normalize(places.mean((0, 1)), dim=-1)
+    torch.testing.assert_close(mean, model.encode_pictures([picture])[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "transformer"])
+def test_places_are_unit_vectors_on_a_grid(kind: str, models: dict[str, TextImageModel]) -> None:
+    places = models[kind].encode_dense(noise(40, 80))
+    assert places.ndim == 3 and places.shape[2] == models[kind].width
+    torch.testing.assert_close(places.norm(dim=-1), torch.ones(places.shape[:2]), atol=1e-5, rtol=0)
+    if kind == "softmax":  # a convolution keeps the photo's shape
+        assert places.shape[1] == 2 * places.shape[0]
+
+
+def test_a_place_of_a_transformer_shows_what_is_there(models: dict[str, TextImageModel]) -> None:
+    """Two halves: places of a half agree with each other more than with those of the other."""
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[:, 32:] = 255
+    places = models["transformer"].encode_dense(picture)
+    left, right = places[2:-2, :3].reshape(-1, 32).mean(0), places[2:-2, -3:].reshape(-1, 32).mean(0)
+    same = (places[4, 1] @ left).item()
+    assert same > (places[4, 1] @ right).item()
+
+
+def test_other_towers_are_asked_window_by_window() -> None:
+    class Mean(torch.nn.Module):
+        visual = torch.nn.Identity()
+
+        def encode_image(self, batch: Tensor, normalize: bool) -> Tensor:
+            return batch.mean((2, 3))
+
+    picture = np.zeros((60, 120, 3), np.uint8)
+    picture[:, :60, 0] = 200
+    picture[:, 60:, 1] = 200
+
+    def prepare(window: Pixels, size: tuple[int, int] | None = None) -> Tensor:
+        middle = window[::2, ::2] if len(window) else window
+        return torch.from_numpy(middle.copy()).permute(2, 0, 1).float()
+
+    places = clip_dense.dense_features(Mean(), prepare, picture, (18, 18))
+    assert places.shape == (3, 6, 3)
+    torch.testing.assert_close(places[:, 0], torch.tensor([[1.0, 0, 0]]).expand(3, 3))
+    torch.testing.assert_close(places[:, -1], torch.tensor([[0, 1.0, 0]]).expand(3, 3))
