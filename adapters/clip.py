@@ -6,8 +6,10 @@ form (``open_clip_config.json`` beside ``open_clip_model.safetensors``), which i
 
 from __future__ import annotations
 
+import copy
 import difflib
 import logging
+import math
 import threading
 import warnings
 from collections import OrderedDict
@@ -78,7 +80,7 @@ class TextImageModel:
         self._mean, self._std = (
             torch.tensor(about[key], device=device)[:, None, None] for key in ("mean", "std")
         )
-        self.scale = float(np.exp(float(self.model.logit_scale)))
+        self.scale = math.exp(float(self.model.state_dict()["logit_scale"]))
         bias = getattr(self.model, "logit_bias", None)
         self.bias = None if bias is None else float(bias)
         self.context_length = int(getattr(self.model, "context_length", None) or tokenizer.context_length)
@@ -236,6 +238,19 @@ class TextImageModel:
                     code="phrase_too_long",
                     field="phrases",
                 )
+
+
+def new_model(config: Mapping[str, Any]) -> tuple[nn.Module, Any]:
+    """A model with random weights, and its tokenizer, for training.
+
+    Args:
+        config: what :data:`CONFIG` holds; its tokenizer is CLIP's.
+    """
+    described = copy.deepcopy(dict(config["model_cfg"]))
+    custom = described.pop("custom_text", False)
+    model: nn.Module = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**described)
+    length = config["model_cfg"]["text_cfg"].get("context_length", 77)
+    return model, open_clip.SimpleTokenizer(context_length=length)
 
 
 def _known_architecture(name: str) -> str:

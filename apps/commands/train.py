@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -26,7 +26,8 @@ HELP = """Train a segmenter on photos with labelled segments, from scratch or fr
 The photos are packed once, then drawn from there. Run the same command again after an interruption: it goes
 on from the last saved state and draws what the uninterrupted run would have drawn.
 
-A file with a key `detector` trains a detector of one class with ultralytics instead, after whole epochs.
+A file with a key `detector` trains a detector of one class with ultralytics instead, after whole epochs; one
+with a key `clip` trains a text-image model of open_clip for `--text`.
 
 The folder --out holds state.pt (to go on), log.jsonl, learning-curve.png, and at the end weights.safetensors
 (the averaged weights, half precision).
@@ -78,12 +79,16 @@ def train(
 ) -> None:
     """The command; see ``HELP``."""
     from composer import training_runs
+    from composer.clip_training.config import is_clip_run
     from composer.detector_training import is_detector_run
     from composer.training_config import read_training_run
     from sam.precision import choose_device
 
     if is_detector_run(config):
         _train_detector(config, out or Path("runs", config.stem), data, packed, device)
+        return
+    if is_clip_run(config):
+        _train_clip(config, out or Path("runs", config.stem), data, packed)
         return
     run = read_training_run(config)
     out = out or Path("runs", config.stem)
@@ -119,13 +124,44 @@ def _train_detector(config: Path, out: Path, data: Path | None, packed: Path | N
     typer.echo(one_line(str(weights)))
 
 
+def _train_clip(config: Path, out: Path, data: Path | None, packed: Path | None) -> None:
+    from composer.clip_training import run as clip_training
+    from composer.clip_training.config import read_clip_run
+
+    run = read_clip_run(config)
+
+    def on_step(part: str, step: int, total: int, figures: Mapping[str, float]) -> None:
+        if part == "teacher" or step % clip_training.LOG_EVERY == 0:
+            warn(f"{part}, step {step} of {total}: {_told(figures)}")
+
+    with _interruptible() as should_stop:
+        watch = clip_training.Watch(
+            lambda name, count: warn(f"{name}: {count} pictures"),
+            on_step,
+            lambda part, step, figures: warn(f"{part}, step {step}, held out: {_told(figures)}"),
+            should_stop,
+        )
+        folder = clip_training.train(
+            run, out, data=data or run.root, packed=packed or out / "packed", watch=watch
+        )
+    if folder is None:
+        _go_on("stopped", out)
+    typer.echo(one_line(str(folder)))
+
+
+def _told(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+
+
+def _go_on(what: str, out: Path) -> NoReturn:
+    again = one_line(shlex.join(["sam-composer", *sys.argv[1:]]))
+    warn(f"{what}, saved in {out}; go on with: {again}")
+    raise SystemExit(INTERRUPTED)
+
+
 def _report(outcome: Outcome, out: Path) -> None:
     if outcome.weights_sha256 is None:
-        again = one_line(shlex.join(["sam-composer", *sys.argv[1:]]))
-        warn(
-            f"stopped after step {outcome.step} of {outcome.total_steps}, saved in {out}; go on with: {again}"
-        )
-        raise SystemExit(INTERRUPTED)
+        _go_on(f"stopped after step {outcome.step} of {outcome.total_steps}", out)
     figures = ", ".join(f"{name} {value:.3f}" for name, value in outcome.figures.items())
     typer.echo(
         f"{outcome.step} steps in {outcome.seconds / 60:.1f} min"

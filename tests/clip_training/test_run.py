@@ -1,0 +1,88 @@
+"""A pair learns, can be stopped and goes on as if it had not been, and is kept in open_clip's form."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from adapters.clip import TextImageModel
+from apps.cli import run as command
+from composer.clip_training.config import is_clip_run, read_clip_run
+from composer.clip_training.pictures import contrastive_loss
+from composer.clip_training.run import Watch, train
+from composer.clip_training.words import distillation_loss
+from sam.checkpoints import read_weights
+from sam.errors import EnvironmentProblem, UsageError
+
+pytestmark = pytest.mark.usefixtures("teacher")
+
+
+def test_a_stopped_run_ends_as_an_unstopped_one(data: Path) -> None:
+    run = read_clip_run(data / "clip.yaml")
+    whole = train(run, data / "whole", data=data, packed=data / "packed")
+    assert whole is not None
+    for stop_after in (3, 6, 4, 99):  # in the first part, at its end, in the second
+        count = 0
+
+        def should_stop(most: int = stop_after) -> bool:
+            nonlocal count
+            count += 1
+            return count == most
+
+        parts = train(
+            run, data / "parts", data=data, packed=data / "packed", watch=Watch(should_stop=should_stop)
+        )
+    assert parts is not None
+    one, other = (read_weights(folder / "open_clip_model.safetensors").tensors for folder in (whole, parts))
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, other[name], rtol=0, atol=2e-3, msg=name)
+    log = [json.loads(line) for line in (data / "whole/log.jsonl").read_text().splitlines()]
+    assert [entry["part"] for entry in log] == ["words", "pictures", "pictures"]
+    assert set(log[-1]["held_out"]) == {"pictures (2 words)", "unseen words (1 words)", "regions (1 words)"}
+    model = TextImageModel.load(whole)
+    assert model.encode_phrases(["red", "a thing never heard of"]).shape == (2, 16)
+    assert model.bias is not None
+
+
+def test_losses_are_least_where_all_is_right() -> None:
+    right = torch.eye(4, dtype=torch.bool)
+    vectors, scale, bias = torch.eye(4, 8), torch.tensor(20.0), torch.tensor(-10.0)
+    good = contrastive_loss(vectors, vectors, right, scale, bias)
+    bad = contrastive_loss(vectors, vectors.roll(1, 0), right, scale, bias)
+    assert good < 0.01 < 5 < bad
+    same, cosine = distillation_loss(vectors * 3, vectors)
+    assert same < 1e-3 and cosine == pytest.approx(1)
+
+
+def test_the_command_trains(data: Path) -> None:
+    assert is_clip_run(data / "clip.yaml")
+    paths = {"--config": data / "clip.yaml", "--data": data, "--out": data / "run"}
+    assert command(["train", *(str(part) for pair in paths.items() for part in pair)]) == 0
+    assert (data / "run/model/open_clip_config.json").is_file()
+
+
+def test_a_missing_teacher_says_how_to_get_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from composer.clip_training import teacher
+
+    monkeypatch.setattr("composer.clip_training.run.teacher_vectors", teacher.teacher_vectors)
+    with pytest.raises(EnvironmentProblem, match="pip install no-such-teacher"):
+        train(read_clip_run(data / "clip.yaml"), data / "run", data=data, packed=data / "packed")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("steps: 6", "steps: none", "steps: expected a whole number"),
+        ("held_out:", "held:", "held"),
+        ("limit_images: 3", "limit_images: 5", "skip"),
+    ],
+)
+def test_mistakes_in_the_file_are_named(data: Path, old: str, new: str, message: str) -> None:
+    path = data / "clip.yaml"
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(UsageError, match=message):
+        read_clip_run(path)
