@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from adapters.points import Points
     from adapters.proposals import Proposals
     from adapters.results import EdgeMap, Instances
+    from adapters.select import Select
     from composer.composer import Composer, Scene
     from composer.limits import Limits
     from sam.errors import (
@@ -45,6 +46,7 @@ _HOMES = {
     "Proposals": "adapters.proposals",
     "Edges": "adapters.edges",
     "Detect": "adapters.detect",
+    "Select": "adapters.select",
     "Instances": "adapters.results",
     "EdgeMap": "adapters.results",
     "SamComposerError": "sam.errors",
@@ -74,6 +76,7 @@ __all__ = [
     "Proposals",
     "SamComposerError",
     "Scene",
+    "Select",
     "UsageError",
 ]
 
