@@ -13,6 +13,8 @@ from adapters.edges import Edges
 from adapters.everything import Everything
 from adapters.points import FOREGROUND, Points
 from adapters.proposals import Proposals
+from composer.pipeline import Pipeline
+from composer.pipeline_files import load_pipeline
 from sam.errors import UsageError
 
 _DETECT_OPTIONS = {"classes": "--class", "trust": "--trust-detector"} | {
@@ -78,10 +80,38 @@ def parse_requests(
     if not requests:
         raise UsageError(
             "nothing to segment: say what by --point X,Y, --box X1,Y1,X2,Y2, --detect, --everything, "
-            "--proposals or --edges (see `sam-composer segment --help`)",
+            "--proposals, --edges or --pipeline (see `sam-composer segment --help`)",
             field="requests",
         )
     return requests
+
+
+def parse_pipeline(
+    name: str, prompts: Mapping[str, Any], detect_fields: Mapping[str, Any] | None = None
+) -> Pipeline:
+    """The pipeline of ``--pipeline``, which stands instead of all other prompts.
+
+    Args:
+        name: of a pipeline, or a YAML file's path.
+        prompts: values of the options that say what to segment, by option; those not given are falsy.
+        detect_fields: ``detector``, ``annotations`` and ``trust`` for the detect steps that name no detector.
+
+    Raises:
+        UsageError: another prompt beside it, or a pipeline that is none.
+    """
+    for option, value in prompts.items():
+        if value:
+            raise UsageError(
+                f"{option} and --pipeline: a pipeline says all that is asked; give one or the other",
+                field=option,
+            )
+    pipeline = load_pipeline(name)
+    if not detect_fields:
+        return pipeline
+    if "detect" not in {step.kind for step in pipeline}:
+        option = _DETECT_OPTIONS[next(iter(detect_fields))]
+        raise UsageError(f"{option}: pipeline {pipeline.name} has no detect step", field=option)
+    return pipeline.with_fields("detect", **detect_fields)
 
 
 def _refuse(option: str, needed: str) -> NoReturn:

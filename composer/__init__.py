@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from adapters.select import Select
     from composer.composer import Composer, Scene
     from composer.limits import Limits
+    from composer.pipeline import Pipeline, PipelineResult
+    from composer.pipeline_files import load_pipeline
+    from composer.steps import From, Step
     from sam.errors import (
         BadAnnotation,
         BadImage,
@@ -40,6 +43,11 @@ _HOMES = {
     "Composer": "composer.composer",
     "Scene": "composer.composer",
     "Limits": "composer.limits",
+    "From": "composer.steps",
+    "Step": "composer.steps",
+    "Pipeline": "composer.pipeline",
+    "PipelineResult": "composer.pipeline",
+    "load_pipeline": "composer.pipeline_files",
     "Points": "adapters.points",
     "Boxes": "adapters.boxes",
     "Everything": "adapters.everything",
@@ -70,14 +78,19 @@ __all__ = [
     "Edges",
     "EnvironmentProblem",
     "Everything",
+    "From",
     "Instances",
     "Limits",
+    "Pipeline",
+    "PipelineResult",
     "Points",
     "Proposals",
     "SamComposerError",
     "Scene",
     "Select",
+    "Step",
     "UsageError",
+    "load_pipeline",
 ]
 
 
