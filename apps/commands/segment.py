@@ -41,7 +41,7 @@ Five hundred object proposals, and edges for a picture:
 
 Several steps, of which later ones use what earlier ones found (see `sam-composer pipeline list`):
 
-  sam-composer segment photo.jpg --pipeline foreground --out out
+  sam-composer segment photo.jpg --pipeline largest --out out
 
 Everything, in a folder of photos, for COCO tools too:
 

@@ -119,8 +119,8 @@ def test_a_bad_pipeline_is_told_before_a_model_is_loaded(segment, photos: Path, 
     steps.write_text(STEPS.replace("largest: 1", "largest: 0"))
     ended = segment(photos / "a.jpg", "--pipeline", steps, "--preset", "none.yaml")
     assert ended.code == 2 and f"{steps}:4: step 'largest': largest must be" in ended.error
-    ended = segment(photos / "a.jpg", "--pipeline", "foregroun")
-    assert ended.code == 2 and "did you mean 'foreground'?" in ended.error
+    ended = segment(photos / "a.jpg", "--pipeline", "larges")
+    assert ended.code == 2 and "did you mean 'largest'?" in ended.error
 
 
 def test_an_image_that_a_step_refuses_fails_alone(segment, photos: Path, tmp_path: Path) -> None:

@@ -405,9 +405,9 @@ def test_too_many_steps_in_a_file(tmp_path: Path) -> None:
 
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(
-        UsageError, match=r"'foregrund': did you mean 'foreground'\? known: carried, detected"
+        UsageError, match=r"'cutot': did you mean 'cutout'\? known: carried, cutout, detected"
     ):
-        load_pipeline("foregrund")
+        load_pipeline("cutot")
     with pytest.raises(UsageError, match="no such file"):
         load_pipeline("none/here.yaml")
 
