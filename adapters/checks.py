@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.decoding import Masks
-from adapters.results import FloatArray
+from adapters.results import FloatArray, Instances
 from sam.errors import BadPrompt
 
 MAX_PROMPTS = 10_000
@@ -60,3 +60,22 @@ def prompt_count(count: int, what: str) -> None:
         raise BadPrompt(f"no {what}: give at least one", field=what)
     if count > MAX_PROMPTS:
         raise BadPrompt(f"{count} {what} in one request: give at most {MAX_PROMPTS}", field=what)
+
+
+def earlier_instances(value: Any, field: str) -> None:
+    """Raises BadPrompt unless ``value`` is :class:`adapters.results.Instances`."""
+    if not isinstance(value, Instances):
+        raise BadPrompt(
+            f"{field} must be Instances, such as another request's answer, not {type(value).__name__}",
+            field=field,
+        )
+
+
+def of_this_image(instances: Instances, size: tuple[int, int], field: str) -> None:
+    """Raises BadPrompt unless ``instances`` are of an image of ``size`` (H, W)."""
+    (rows, columns), (height, width) = instances.image_size, size
+    if (rows, columns) != (height, width):
+        raise BadPrompt(
+            f"{field} are of an image of {columns} x {rows} px, and this one has {width} x {height}",
+            field=field,
+        )

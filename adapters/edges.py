@@ -9,18 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adapters import rle as run_length
 from adapters.base import EdgeSource, Request, Scene
-from adapters.checks import real_number, whole_number
+from adapters.checks import earlier_instances, of_this_image, real_number, whole_number
 from adapters.crops import Crop, crop_windows, point_grid
 from adapters.edge_drawing import EdgeDrawer
 from adapters.everything import MAX_CROP_LAYERS, MAX_POINTS_PER_SIDE
 from adapters.grid_masks import decode_grid
-from adapters.results import EdgeMap, FloatArray
+from adapters.overlaps import grown
+from adapters.results import EdgeMap, FloatArray, Instances
 from sam.errors import BadPrompt
 from sam.model import MASK_THRESHOLD
 
 LINE = 2
 """Cells beside the padding in which edge heads see where the image ends: a line that is in no image."""
+MAX_MARGIN = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,8 @@ class Edges(Request):
         source: ``masks``, ``head`` or ``both``, see :data:`adapters.base.EdgeSource`; None: the preset's own.
             ``head`` decodes nothing, and is as fast as encoding.
         thin: suppress what is not the highest across its edge (:meth:`adapters.results.EdgeMap.thin`).
+        within: keep only edges inside these masks, and on their outlines; the rest becomes 0. None: all.
+        within_margin: how many pixels outside of the masks still count, since an outline lies on both sides.
 
     Raises:
         BadPrompt: a value out of its range, naming the field.
@@ -51,6 +56,8 @@ class Edges(Request):
     crop_n_points_downscale_factor: int = 1
     source: EdgeSource | None = None
     thin: bool = False
+    within: Instances | None = None
+    within_margin: int = 3
 
     def __post_init__(self) -> None:
         whole_number(self.points_per_side, "points_per_side", 1, MAX_POINTS_PER_SIDE)
@@ -64,10 +71,16 @@ class Edges(Request):
             raise BadPrompt(f"source must be one of {known}, not {self.source!r}", field="source")
         if not isinstance(self.thin, bool):
             raise BadPrompt(f"thin must be true or false, not {self.thin!r}", field="thin")
+        if self.within is not None:
+            earlier_instances(self.within, "within")
+        whole_number(self.within_margin, "within_margin", 0, MAX_MARGIN)
 
 
 class EdgesAdapter:
-    """Answers :class:`Edges` with a map whose highest value is 1, or 0 where nothing was found."""
+    """Answers :class:`Edges` with a map whose highest value is 1, or 0 where nothing was found.
+
+    ``within`` is applied last: an edge has the same value with and without it.
+    """
 
     request: type[Request] = Edges
 
@@ -75,8 +88,10 @@ class EdgesAdapter:
         """Find the edges in ``scene``.
 
         Raises:
-            BadPrompt: edges of a head that the model does not have.
+            BadPrompt: edges of a head that the model does not have, or masks of another image's size.
         """
+        if request.within is not None:
+            of_this_image(request.within, scene.size, "within")
         source = request.source or scene.defaults.edge_source
         crops = crop_windows(scene.size, request.crop_n_layers, request.crop_overlap_ratio)
         windows = [(scene if crop.layer == 0 else scene.crop(crop.box), crop) for crop in crops]
@@ -87,7 +102,13 @@ class EdgesAdapter:
             maps.append(_highest(scene, [(_edges_of_head(w), c) for w, c in windows]))
         values = maps[0] if len(maps) == 1 else _scaled(np.sqrt(maps[0] * maps[1]))
         found = EdgeMap(values)
-        return found.thin() if request.thin else found
+        found = found.thin() if request.thin else found
+        return found if request.within is None else _inside(found, request.within, request.within_margin)
+
+
+def _inside(edges: EdgeMap, masks: Instances, margin: int) -> EdgeMap:
+    region = run_length.decode_mask(run_length.union(masks.rles, masks.image_size))
+    return EdgeMap(np.where(grown(region, margin), edges.values, np.float32(0)))
 
 
 def _highest(scene: Scene, parts: list[tuple[FloatArray, Crop]]) -> FloatArray:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from adapters.base import Request, Scene
-from adapters.checks import real_number
+from adapters.checks import earlier_instances, of_this_image, real_number
 from adapters.results import Instances
 from adapters.text import MAX_NEGATIVES, text_image_model
 from adapters.text_routes.wording import checked_phrases
@@ -27,7 +27,7 @@ class Relabel(Request):
 
     Attributes:
         phrases: 1 to 1000 labels, different from each other.
-        candidates: the instances; None in a pipeline's description, which fills it from an earlier step.
+        candidates: the instances; None only until they are given: there is nothing to name without.
         negatives: phrases that take an instance out, as if nothing fitted.
         threshold: least text score of a label, in [0, 1]; None: the preset's, or what suits the model.
         clip, pretrained: see :class:`adapters.text.Text`.
@@ -52,10 +52,8 @@ class Relabel(Request):
                 raise BadPrompt(f"{negative!r} is both wanted and not wanted", field="negatives")
         object.__setattr__(self, "phrases", phrases)
         object.__setattr__(self, "negatives", negatives)
-        if self.candidates is not None and not isinstance(self.candidates, Instances):
-            raise BadPrompt(
-                f"candidates must be Instances, not {type(self.candidates).__name__}", field="candidates"
-            )
+        if self.candidates is not None:
+            earlier_instances(self.candidates, "candidates")
         if self.threshold is not None:
             real_number(self.threshold, "threshold", 0, 1)
         for name in ("clip", "pretrained"):
@@ -90,12 +88,7 @@ class RelabelAdapter:
                 code="candidates_missing",
                 field="candidates",
             )
-        if tuple(given.image_size) != scene.size:
-            raise BadPrompt(
-                f"candidates are of an image of {given.image_size} (height, width), and this one is "
-                f"{scene.size}",
-                field="candidates",
-            )
+        of_this_image(given, scene.size, "candidates")
         model = text_image_model(scene, request.clip, request.pretrained)
         threshold = request.threshold
         if threshold is None and request.clip is None:

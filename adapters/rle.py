@@ -85,8 +85,30 @@ def cut_to_box(rle: RLE, box: tuple[int, int, int, int]) -> RLE:
     height, width = rle["size"]
     columns = np.arange(x1, x2)
     filled = Runs(columns, np.full_like(columns, y1), np.full_like(columns, y2)).encode((height, width))
-    cut: RLE = coco_mask.merge([rle, filled], intersect=True)
-    return cut
+    return intersection(rle, filled)
+
+
+def complement(rle: RLE) -> RLE:
+    """All pixels that are not in a mask. Foreground and background trade places run by run."""
+    height, width = rle["size"]
+    runs = _run_lengths(rle["counts"].decode("ascii"))
+    turned = runs[1:] if runs[0] == 0 else np.append(0, runs)
+    encoded: RLE = coco_mask.frPyObjects({"size": [height, width], "counts": turned.tolist()}, height, width)
+    return encoded
+
+
+def union(rles: Sequence[RLE], size: tuple[int, int]) -> RLE:
+    """All pixels of any of n masks of an image of ``size`` (H, W); an empty mask for none."""
+    if not rles:
+        return Runs(*np.zeros((3, 0), np.int64)).encode(size)
+    joined: RLE = coco_mask.merge(list(rles), intersect=False)
+    return joined
+
+
+def intersection(one: RLE, other: RLE) -> RLE:
+    """The pixels of both masks."""
+    both: RLE = coco_mask.merge([one, other], intersect=True)
+    return both
 
 
 def areas(rles: Sequence[RLE]) -> IntArray:

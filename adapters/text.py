@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.base import Request, Scene, TextRoute
-from adapters.checks import number_array, real_number, whole_number
+from adapters.checks import earlier_instances, number_array, of_this_image, real_number, whole_number
 from adapters.results import FloatArray, Instances
 from adapters.text_routes.wording import checked_phrases, checked_synonyms, checked_thresholds
 from sam.errors import BadPrompt, UsageError
@@ -132,10 +132,8 @@ class Text(Request):
                 "itself",
                 field="hint_point",
             )
-        if self.candidates is not None and not isinstance(self.candidates, Instances):
-            raise BadPrompt(
-                f"candidates must be Instances, not {type(self.candidates).__name__}", field="candidates"
-            )
+        if self.candidates is not None:
+            earlier_instances(self.candidates, "candidates")
         if not isinstance(self.trust, bool):
             raise BadPrompt(f"trust must be true or false, not {self.trust!r}", field="trust")
 
@@ -266,9 +264,5 @@ def _check_fits(scene: Scene, request: Text) -> None:
                 code="point_outside",
                 field="hint_point",
             )
-    if request.candidates is not None and tuple(request.candidates.image_size) != scene.size:
-        raise BadPrompt(
-            f"candidates are of an image of {request.candidates.image_size} (height, width), and this one is "
-            f"{scene.size}",
-            field="candidates",
-        )
+    if request.candidates is not None:
+        of_this_image(request.candidates, scene.size, "candidates")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 
@@ -31,6 +32,16 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """One line on stderr."""
     typer.echo(one_line(text), err=True)
+
+
+def show(renderable: Any) -> None:
+    """A table or tree of rich on stdout; through a pipe every row is one line, and plain."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(200, console.measure(renderable).maximum), no_color=True)
+    console.print(renderable, soft_wrap=not console.is_terminal)
 
 
 @contextmanager

@@ -14,8 +14,18 @@ from adapters.everything import Everything
 from adapters.points import FOREGROUND, Points
 from adapters.proposals import Proposals
 from adapters.text import Text
+from composer.pipeline import Pipeline
+from composer.pipeline_files import load_pipeline
 from sam.errors import UsageError
 
+MODEL_FIELDS = {
+    "detector": {"detect", "text"},
+    "trust": {"detect", "text"},
+    "annotations": {"detect"},
+    "clip": {"text", "relabel"},
+    "pretrained": {"text", "relabel"},
+}
+"""Fields that the command line fills in, and the kinds of steps that have them."""
 _DETECT_OPTIONS = {"classes": "--class", "trust": "--trust-detector"} | {
     name: f"--{name}" for name in ("conf", "iou", "detector", "annotations")
 }
@@ -84,7 +94,7 @@ def parse_requests(
     if not requests:
         raise UsageError(
             "nothing to segment: say what by --point X,Y, --box X1,Y1,X2,Y2, --text PHRASE, --detect, "
-            "--everything, --proposals or --edges (see `sam-composer segment --help`)",
+            "--everything, --proposals, --edges or --pipeline (see `sam-composer segment --help`)",
             field="requests",
         )
     return requests
@@ -107,6 +117,43 @@ def _named(
         for name in detect_fields.keys() - shared.keys():
             _refuse(_DETECT_OPTIONS[name], "--detect")
     return requests
+
+
+def parse_pipeline(
+    name: str, prompts: Mapping[str, Any], models: Mapping[str, Any] | None = None
+) -> Pipeline:
+    """The pipeline of ``--pipeline``, which stands instead of all other prompts.
+
+    Args:
+        name: of a pipeline, or a YAML file's path.
+        prompts: values of the options that say what to segment, by option; those not given are falsy.
+        models: fields that say by which models, for the steps that do not: ``detector``, ``trust``,
+            ``annotations``, ``clip``, ``pretrained``.
+
+    Raises:
+        UsageError: another prompt beside it, a model that no step uses, or a pipeline that is none.
+    """
+    for option, value in prompts.items():
+        if value:
+            raise UsageError(
+                f"{option} and --pipeline: a pipeline says all that is asked; give one or the other",
+                field=option,
+            )
+    pipeline = load_pipeline(name)
+    filled: dict[str, dict[str, Any]] = {}
+    for field, value in (models or {}).items():
+        kinds = MODEL_FIELDS[field] & {step.kind for step in pipeline}
+        if not kinds:
+            option = (_DETECT_OPTIONS | _TEXT_OPTIONS)[field]
+            raise UsageError(
+                f"{option}: pipeline {pipeline.name} has no {' or '.join(sorted(MODEL_FIELDS[field]))} step",
+                field=option,
+            )
+        for kind in kinds:
+            filled.setdefault(kind, {})[field] = value
+    for kind, fields in filled.items():
+        pipeline = pipeline.with_fields(kind, **fields)
+    return pipeline
 
 
 def _refuse(option: str, needed: str) -> NoReturn:

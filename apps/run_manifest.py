@@ -1,4 +1,4 @@
-"""``sam-composer.json``: which model and requests made the results in an output folder.
+"""``sam-composer.json``: which model and requests, or which pipeline, made the results in an output folder.
 
 Results of two configurations in one folder would look like one data set, so the second run is refused. The
 check comes after the model is loaded (the digest tells weights apart), the file before the first result.
@@ -16,7 +16,7 @@ from sam.errors import UsageError
 
 NAME = "sam-composer.json"
 MAX_BYTES = 16 << 20
-_COMPARED = ("preset", "weights_sha256", "requests")
+_COMPARED = ("preset", "weights_sha256", "requests", "pipeline")
 
 
 def check_folder(out: Path, run: Mapping[str, Any], stems: Iterable[str]) -> None:
@@ -34,7 +34,7 @@ def check_folder(out: Path, run: Mapping[str, Any], stems: Iterable[str]) -> Non
     path = out / NAME
     if path.exists():
         earlier = _read(path)
-        differing = [key for key in _COMPARED if earlier.get(key) != run[key]]
+        differing = [key for key in _COMPARED if earlier.get(key) != run.get(key)]
         if differing:
             raise _refused(f"{out}: holds results of another run, {_difference(differing[0], earlier, run)}")
         return
@@ -61,21 +61,29 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _difference(key: str, earlier: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    if key == "requests":
-        return f"which asked for {_requests(earlier.get(key))}, and this one asks for {_requests(run[key])}"
+    if key in ("requests", "pipeline"):
+        return f"which asked for {_asked(earlier)}, and this one asks for {_asked(run)}"
     if key == "preset":
         return f"with preset {earlier.get(key)}, and this one has {run[key]}"
     return f"with other weights of preset {run['preset']} (SHA-256 {str(earlier.get(key))[:12]}…)"
 
 
+def _asked(run: Mapping[str, Any]) -> str:
+    """Requests or a pipeline in a few words."""
+    pipeline = run.get("pipeline")
+    if isinstance(pipeline, dict):
+        steps = pipeline.get("steps")
+        return f"the pipeline of {_requests(steps)}"
+    return _requests(run.get("requests"))
+
+
 def _requests(records: Any) -> str:
-    """Requests in a few words."""
     if not isinstance(records, list):
         return "something else"
     parts = []
     for record in records:
         values = record if isinstance(record, dict) else {}
-        text = json.dumps({key: value for key, value in values.items() if key != "kind"})
+        text = json.dumps({key: value for key, value in values.items() if key not in ("kind", "name")})
         parts.append(f"{values.get('kind')} {text if len(text) <= 60 else text[:59] + '…'}")
     return ", ".join(parts)
 

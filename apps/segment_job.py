@@ -22,6 +22,7 @@ from composer.formats.base import Writer
 from composer.formats.names import unique_stems
 from composer.limits import shipped_limits
 from composer.overlay import OverlayWriter
+from composer.pipeline import Pipeline
 from composer.presets import load_preset
 from composer.requests import request_record
 from sam.errors import BadImage, UsageError
@@ -36,6 +37,7 @@ class SegmentJob:
         paths: image files and folders.
         out: folder for the results.
         requests: what to ask of every image.
+        pipeline: what to ask instead of requests.
         preset: a name or a YAML file.
         checkpoint: weights in place of the preset's.
         device: see :func:`sam.precision.choose_device`.
@@ -48,6 +50,7 @@ class SegmentJob:
     paths: Sequence[Path]
     out: Path
     requests: Sequence[Request]
+    pipeline: Pipeline | None = None
     preset: str = "tiny"
     checkpoint: Path | None = None
     device: str = "auto"
@@ -83,7 +86,9 @@ class SegmentJob:
             run_manifest.check_folder(self.out, manifest, stems)
         tally = Tally(len(images))
         try:
-            Run(composer, self.requests, writers, self.out, manifest).over(images, stems, tally)
+            Run(composer, self.requests, writers, self.out, manifest, self.pipeline).over(
+                images, stems, tally
+            )
         finally:
             if tally.done or tally.total > 1:
                 say(summary(tally, load_seconds, self.out))
@@ -103,7 +108,7 @@ class SegmentJob:
             "preset": model["preset"],
             "weights_sha256": model["weights_sha256"],
             "requests": [request_record(request) for request in self.requests],
-        }
+        } | ({} if self.pipeline is None else {"pipeline": self.pipeline.record()})
 
 
 def find_photos(paths: Sequence[Path], out: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from apps.console import counting
 from composer import Composer, Scene
 from composer.formats.base import Answer, Outcome, Writer
 from composer.images import open_image
+from composer.pipeline import Pipeline, run_steps
 from composer.requests import request_record
 from sam.errors import EnvironmentProblem, SamComposerError
 
@@ -63,6 +64,7 @@ class Run:
         writers: the JSON report last, since it says that an image is done.
         out: existing folder.
         manifest: what :mod:`apps.run_manifest` is to remember.
+        pipeline: what to ask instead of requests.
     """
 
     composer: Composer
@@ -70,6 +72,7 @@ class Run:
     writers: Sequence[Writer]
     out: Path
     manifest: dict[str, Any]
+    pipeline: Pipeline | None = None
 
     def over(self, images: Sequence[Path], stems: Sequence[str], tally: Tally) -> None:
         """Segment every image and keep count in ``tally``, which is right also where this raises.
@@ -123,7 +126,10 @@ class Run:
         for request in self.requests:
             answers.append(Answer(request_record(request), scene.run(request)))
             clock.lap(request.kind)
-        return Outcome(image, tuple(answers), self.composer.describe(), clock.seconds)
+        if self.pipeline is not None:
+            answers = _answers(scene, self.pipeline, clock)
+        steps = None if self.pipeline is None else self.pipeline.record()
+        return Outcome(image, tuple(answers), self.composer.describe(), clock.seconds, steps)
 
     def _write(self, outcome: Outcome, stem: str, tally: Tally) -> None:
         if tally.done == 0:  # not before there is something to remember
@@ -136,6 +142,17 @@ class Run:
     def _finish(self, tally: Tally) -> None:
         for writer in self.writers if tally.done else ():
             writer.finish(self.out)
+
+
+def _answers(scene: Scene, pipeline: Pipeline, clock: _Clock) -> list[Answer]:
+    """One answer for each output step, in the pipeline's order of outputs."""
+    found = {}
+    for step, result in run_steps(scene, pipeline):
+        clock.lap(f"steps.{step.name}")
+        if step.name in pipeline.outputs:
+            record = step.record()
+            found[step.name] = Answer(record, result, record.pop("name"))
+    return [found[name] for name in pipeline.outputs]
 
 
 def describe(path: Path, error: Exception) -> str:

@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from adapters.proposals import Proposals
     from adapters.relabel import Relabel
     from adapters.results import EdgeMap, Instances
+    from adapters.select import Select
     from adapters.text import Text
     from composer.composer import Composer, Scene
     from composer.limits import Limits
+    from composer.pipeline import Pipeline, PipelineResult
+    from composer.pipeline_files import load_pipeline
+    from composer.steps import From, Step
     from sam.errors import (
         BadAnnotation,
         BadImage,
@@ -41,6 +45,11 @@ _HOMES = {
     "Composer": "composer.composer",
     "Scene": "composer.composer",
     "Limits": "composer.limits",
+    "From": "composer.steps",
+    "Step": "composer.steps",
+    "Pipeline": "composer.pipeline",
+    "PipelineResult": "composer.pipeline",
+    "load_pipeline": "composer.pipeline_files",
     "Points": "adapters.points",
     "Boxes": "adapters.boxes",
     "Everything": "adapters.everything",
@@ -49,6 +58,7 @@ _HOMES = {
     "Detect": "adapters.detect",
     "Text": "adapters.text",
     "Relabel": "adapters.relabel",
+    "Select": "adapters.select",
     "Instances": "adapters.results",
     "EdgeMap": "adapters.results",
     "SamComposerError": "sam.errors",
@@ -72,15 +82,21 @@ __all__ = [
     "Edges",
     "EnvironmentProblem",
     "Everything",
+    "From",
     "Instances",
     "Limits",
+    "Pipeline",
+    "PipelineResult",
     "Points",
     "Proposals",
     "Relabel",
     "SamComposerError",
     "Scene",
+    "Select",
+    "Step",
     "Text",
     "UsageError",
+    "load_pipeline",
 ]
 
 

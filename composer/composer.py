@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from composer.cache import CacheKey, EmbeddingCache
 from composer.companions import Companions
 from composer.images import Image, Source, digest, open_image
 from composer.limits import DEFAULT_LIMITS, Limits
+from composer.pipeline import Pipeline, PipelineResult, check_length, run_pipeline
 from composer.presets import Preset, WeightsFile, load_preset
 from composer.registry import adapter_of
 from composer.weights import locate
@@ -123,13 +124,23 @@ class Composer:
         scene.embedding  # noqa: B018 - encodes now: opening is where the wait belongs
         return scene
 
-    def run(self, source: Source, requests: Sequence[Request]) -> list[Result]:
-        """Answer several requests about one image with one encoder pass, in their order.
+    @overload
+    def run(self, source: Source, requests: Pipeline) -> PipelineResult: ...
+    @overload
+    def run(self, source: Source, requests: Sequence[Request]) -> list[Result]: ...
+    def run(self, source: Source, requests: Sequence[Request] | Pipeline) -> list[Result] | PipelineResult:
+        """Answer several requests about one image, or a pipeline of them, with one encoder pass.
+
+        Returns:
+            The results in the order of the requests; of a pipeline, by the names of its steps.
 
         Raises:
             UsageError: no request, too many, or one that no adapter answers.
             BadImage, BadPrompt: see :meth:`open` and :meth:`Scene.run`.
         """
+        if isinstance(requests, Pipeline):
+            check_length(requests, self.limits)
+            return self.open(source).run(requests)
         if isinstance(requests, Request):
             requests = [requests]
         if not 0 < len(requests) <= self.limits.max_requests:
@@ -173,6 +184,7 @@ class Scene(AdapterScene):
 
     Attributes:
         source: the image with its digest and file name.
+        limits: those of its composer.
     """
 
     def __init__(self, composer: Composer, source: Image) -> None:
@@ -185,12 +197,20 @@ class Scene(AdapterScene):
             composer.companions,
         )
         self.source = source
+        self.limits = composer.limits
 
-    def run(self, request: Request) -> Result:
-        """Answer one request.
+    @overload
+    def run(self, request: Pipeline) -> PipelineResult: ...
+    @overload
+    def run(self, request: Request) -> Result: ...
+    def run(self, request: Request | Pipeline) -> Result | PipelineResult:
+        """Answer one request, or all steps of a pipeline.
 
         Raises:
-            UsageError: no adapter answers this kind of request.
+            UsageError: no adapter answers this kind of request, or more steps than the limits allow.
             BadPrompt: it does not fit this image.
         """
+        if isinstance(request, Pipeline):
+            check_length(request, self.limits)
+            return run_pipeline(self, request)
         return adapter_of(request)(self, request)

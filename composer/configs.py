@@ -84,9 +84,20 @@ def check_keys(values: Mapping[str, Any], known: Collection[str], path: str | Pa
 
 def config_error(path: str | Path, keys: tuple[str, ...], message: str) -> UsageError:
     """An error about one key of a file, to raise: ``limits.yaml:12: max_pixels: message``."""
+    return UsageError(
+        f"{place_of(path, keys)}: {'.'.join(keys)}: {message}", code="config_invalid", field=".".join(keys)
+    )
+
+
+def place_of(path: str | Path, keys: tuple[str | int, ...]) -> str:
+    """``limits.yaml:12``: the file and the line of a nested key, as far as it is there.
+
+    Args:
+        path: the file, which may have gone since.
+        keys: names of keys, and numbers of list items counted from 0, from the top of the file.
+    """
     line = _key_line(Path(path), keys)
-    where = f"{path}:{line}" if line else f"{path}"
-    return UsageError(f"{where}: {'.'.join(keys)}: {message}", code="config_invalid", field=".".join(keys))
+    return f"{path}:{line}" if line else f"{path}"
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -139,7 +150,7 @@ def _reason(error: yaml.YAMLError) -> str:
     return str(problem)
 
 
-def _key_line(path: Path, keys: tuple[str, ...]) -> int | None:
+def _key_line(path: Path, keys: tuple[str | int, ...]) -> int | None:
     """Line of a nested key, counted from 1; read again only now that something is wrong."""
     try:
         node = yaml.compose(_read_text(path), Loader=yaml.SafeLoader)
@@ -147,6 +158,10 @@ def _key_line(path: Path, keys: tuple[str, ...]) -> int | None:
         return None
     line: int | None = None
     for key in keys:
+        if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            node = node.value[key]
+            line = node.start_mark.line + 1
+            continue
         if not isinstance(node, yaml.MappingNode):
             return line
         for key_node, value_node in node.value:

@@ -156,8 +156,13 @@ def draw_prompts(
 
 
 def prompts_of(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What :func:`draw_prompts` draws of a request's JSON: points with their labels, and boxes."""
+    """What :func:`draw_prompts` draws of a request's JSON: points with their labels, and boxes.
+
+    Not those of another step's instances, ``{"from": step}``: its masks say the same.
+    """
     drawn: dict[str, Any] = {}
+    if any(isinstance(request.get(field), Mapping) for field in ("points", "boxes")):
+        return drawn
     if request.get("kind") == "points" and request.get("points") is not None:
         drawn["points"] = request["points"]
         if request.get("labels") is not None:

@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 
 from adapters.base import Request
-
-EARLIER = ("mask_logits", "candidates")
+from adapters.results import Instances
 
 
 def request_record(request: Request) -> dict[str, Any]:
     """``kind`` and the request's fields, arrays as nested lists.
 
     Fields left at None are left out: None stands for the default of the request or of the preset. So are mask
-    logits and candidates, earlier answers of any size.
+    logits and instances, which are earlier answers of any size.
     """
     values = {field.name: getattr(request, field.name) for field in fields(request)}
     return {"kind": request.kind} | {
-        name: plain(value) for name, value in values.items() if value is not None and name not in EARLIER
+        name: plain(value)
+        for name, value in values.items()
+        if value is not None and name != "mask_logits" and not isinstance(value, Instances)
     }
 
 

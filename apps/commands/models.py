@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apps.console import downloading, flowing, say, warn
+from apps.console import downloading, flowing, say, show, warn
 
 if TYPE_CHECKING:
     from composer.presets import Preset
@@ -38,7 +38,6 @@ def register(app: typer.Typer) -> None:
 
 def list_models() -> None:
     """Show the presets, and which weights are here."""
-    from rich.console import Console
     from rich.table import Table
 
     from composer.presets import load_preset, preset_names
@@ -49,10 +48,7 @@ def list_models() -> None:
         preset = load_preset(name)
         state, size = weights_state(preset)
         table.add_row(name, preset.description, size, state, str(expected_path(preset)))
-    console = Console()
-    if not console.is_terminal:  # for a pipe: every row on one line, however long
-        console = Console(width=max(200, console.measure(table).maximum), no_color=True)
-    console.print(table, soft_wrap=not console.is_terminal)
+    show(table)
     say(f"cache folder: {cache_folder()}")
 
 

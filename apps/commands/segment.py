@@ -45,6 +45,10 @@ Five hundred object proposals, and edges for a picture:
 
   sam-composer segment photo.jpg --proposals 500 --edges --out out
 
+Several steps, of which later ones use what earlier ones found (see `sam-composer pipeline list`):
+
+  sam-composer segment photo.jpg --pipeline largest --out out
+
 Everything, in a folder of photos, for COCO tools too:
 
   sam-composer segment PHOTOS --everything --format json,coco --out out
@@ -127,6 +131,14 @@ def segment(
     edges: Annotated[
         bool, typer.Option("--edges", help="How likely each pixel is an edge.", rich_help_panel=PROMPTS)
     ] = False,
+    pipeline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="Steps, of a YAML file or by a name of `pipeline list`; instead of other prompts.",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = None,
     masks: Annotated[
         Masks,
         typer.Option(
@@ -271,13 +283,38 @@ def segment(
         "clip": clip,
         "pretrained": pretrained,
     }
-    from apps.prompt_options import parse_requests
+    text_given = {name: value for name, value in text_fields.items() if value is not None}
+    detect_given = {name: value for name, value in detect_fields.items() if value is not None}
+    edges_given = edge_fields | ({"thin": True} if thin else {})
+    from apps.prompt_options import MODEL_FIELDS, parse_pipeline, parse_requests
     from apps.segment_job import SegmentJob
 
+    prompts = {
+        "--point": point,
+        "--box": box,
+        "--detect": detect,
+        "--text": text,
+        "--negative": negative,
+        "--text-threshold": text_threshold is not None,
+        "--route": route,
+        "--everything": everything,
+        "--proposals": proposals,
+        "--edges": edges,
+        "--class": classes,
+        "--conf": conf is not None,
+        "--masks": masks is not Masks.best,
+        **{"--" + name.replace("_", "-"): True for name in given},
+        "--edge-source": edge_source,
+        "--thin": thin,
+    }
+    given_all = detect_given | text_given
+    models = {name: given_all[name] for name in MODEL_FIELDS if name in given_all}
     job = SegmentJob(
         paths=images,
         out=out,
-        requests=parse_requests(
+        requests=()
+        if pipeline is not None
+        else parse_requests(
             point or [],
             box or [],
             masks.value,
@@ -285,12 +322,13 @@ def segment(
             given,
             proposals,
             edges,
-            edge_fields | ({"thin": True} if thin else {}),
+            edges_given,
             detect,
-            {name: value for name, value in detect_fields.items() if value is not None},
+            detect_given,
             text or [],
-            {name: value for name, value in text_fields.items() if value is not None},
+            text_given,
         ),
+        pipeline=None if pipeline is None else parse_pipeline(pipeline, prompts, models),
         preset=preset,
         checkpoint=checkpoint,
         device=device,

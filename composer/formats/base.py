@@ -18,10 +18,12 @@ class Answer:
     Attributes:
         request: the request as plain JSON values, ``kind`` among them.
         result: instances or an edge map.
+        name: of the pipeline's step that asked; None without a pipeline.
     """
 
     request: Mapping[str, Any]
     result: Result
+    name: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +35,14 @@ class Outcome:
         answers: in the order of the requests.
         model: preset, weights digest and so on, as plain JSON values, for reports.
         timings: seconds by step, for reports.
+        pipeline: the steps as plain JSON values, those included whose results are no answer; None without.
     """
 
     image: Image
     answers: tuple[Answer, ...]
     model: Mapping[str, Any] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
+    pipeline: Mapping[str, Any] | None = None
 
     @property
     def instances(self) -> Instances:

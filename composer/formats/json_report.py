@@ -49,7 +49,8 @@ def report(outcome: Outcome, edge_files: list[str]) -> dict[str, Any]:
         edge_files: where the edge maps are, in order.
 
     Returns:
-        ``image``, ``model``, ``results`` (one for each answer) and ``timings``.
+        ``image``, ``model``, ``results`` (one for each answer) and ``timings``; ``pipeline`` where there was
+        one, whose outputs the results then are.
     """
     height, width = outcome.image.size
     image = {
@@ -61,19 +62,21 @@ def report(outcome: Outcome, edge_files: list[str]) -> dict[str, Any]:
     files = iter(edge_files)
     results: list[dict[str, Any]] = []
     for answer in outcome.answers:
-        entry: dict[str, Any] = {"request": dict(answer.request)}
+        entry: dict[str, Any] = {} if answer.name is None else {"name": answer.name}
+        entry["request"] = dict(answer.request)
         if isinstance(answer.result, Instances):
             entry |= {"kind": "instances", "annotations": annotation_records(answer.result)}
             entry |= _suggestions(answer.result)
         else:
             entry |= {"kind": "edges", "file": next(files)}
         results.append(entry)
-    return {
+    told: dict[str, Any] = {
         "image": image,
         "model": dict(outcome.model),
         "results": results,
         "timings": dict(outcome.timings),
     }
+    return told if outcome.pipeline is None else told | {"pipeline": dict(outcome.pipeline)}
 
 
 def annotation_records(instances: Instances) -> list[dict[str, Any]]:

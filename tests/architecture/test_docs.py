@@ -16,7 +16,9 @@ PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NAMED_PATH = re.compile(r"`((?:sam|adapters|composer|apps|configs|tests|docs|examples|benchmarks)/[\w./-]*)`")
-COMMAND = re.compile(r"sam-composer (segment|train|doctor|eval \w+|models \w+)\b(.*)$", re.MULTILINE)
+COMMAND = re.compile(
+    r"sam-composer (segment|train|doctor|eval \w+|models \w+|pipeline \w+)\b(.*)$", re.MULTILINE
+)
 NOT_YET = {"adapters/detector.py"}
 """Named before it exists, because rules about it do."""
 IN_A_WHEEL = {"composer/configs"}
