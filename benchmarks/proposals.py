@@ -2,7 +2,7 @@
 
     python benchmarks/proposals.py [--data DIR] [--limit N] [--json FILE]
 
-The classical ones are made with scikit-image (`pip install -e '.[bench]'`): Felzenszwalb's segments at several
+The classical ones are made with scikit-image (`pip install -e '.[bench]'`): Felzenszwalb's segments at eight
 scales, and the hierarchy of merging SLIC superpixels by mean colour, which is selective search's idea at its
 simplest. DIR is a COCO-panoptic folder; coco-train100 is looked for in ../shared/data, and unpacked to /tmp.
 """
