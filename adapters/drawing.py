@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from adapters.rle import RLE, BoolArray, IntArray, column_runs
 
@@ -75,6 +74,11 @@ class TiledAxis(NamedTuple):
     first: Tensor
     weights: Tensor
     sizes: Tensor
+
+    @property
+    def cells(self) -> Tensor:
+        """(T, K) int64 cells that each tile draws on."""
+        return self.first[:, None] + torch.arange(self.weights.shape[2], device=self.first.device)
 
     def to(self, device: torch.device) -> TiledAxis:
         """The same axis on ``device``."""
@@ -195,14 +199,9 @@ class MaskDrawer:
 
     def _range_of_tiles(self, low_res: Tensor) -> tuple[Tensor, Tensor]:
         """(n, R, C) least and greatest logit that each tile draws on."""
-        return -self._greatest(-low_res), self._greatest(low_res)
-
-    def _greatest(self, low_res: Tensor) -> Tensor:
-        down = F.max_pool2d(low_res[:, None], (self.rows.weights.shape[2], 1), stride=1)[
-            :, :, self.rows.first
-        ]
-        across = F.max_pool2d(down, (1, self.columns.weights.shape[2]), stride=1)
-        return across[:, 0, :, self.columns.first]
+        rows, columns = self.rows.cells, self.columns.cells
+        least, most = low_res[:, rows].aminmax(dim=2)
+        return least[:, :, columns].amin(3), most[:, :, columns].amax(3)
 
     def _draw_tiles(
         self, low_res: Tensor, tiles: Tensor, levels: tuple[float, float, float]

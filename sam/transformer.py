@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -58,14 +59,15 @@ class Attention(nn.Module):
         projected: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))
         return projected
 
-    def to_few(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The same for thousands of queries and few keys and values, with fewer products.
+    def to_few(self, q: Tensor, k: Tensor, v: Tensor, residual: Tensor) -> Tensor:
+        """``residual`` (B or 1, Q, C) and the same for thousands of queries and few keys and values.
 
         Here the projections of queries and of the result are taken into the keys and values. The scores are
-        laid out keys first, so that the softmax runs over whole rows of queries at a time.
+        laid out keys first, so that the softmax runs over whole rows of queries at a time; the residual is
+        added by the last product, since to pass over the image once more takes as long.
         """
         if not self._few(k.shape[1]):
-            return self.forward(q, k, v)
+            return residual + self.forward(q, k, v)
         heads_k = self._split(self.k_proj(k)) / math.sqrt(self.head_width)
         absorbed = (heads_k @ self._by_head(self.q_proj.weight)).flatten(1, 2)
         if len(q) == 1:  # one image for all prompts: one product instead of as many
@@ -77,8 +79,7 @@ class Attention(nn.Module):
         weights = scores.float().softmax(2).to(v.dtype).flatten(1, 2)
         out = self.out_proj.weight.transpose(0, 1).unflatten(0, (self.num_heads, -1))
         values = self._split(self.v_proj(v)) @ out + self.out_proj.bias / self.num_heads  # weights sum to 1
-        result: Tensor = weights.transpose(1, 2) @ values.flatten(1, 2)
-        return result
+        return torch.baddbmm(residual, weights.transpose(1, 2), values.flatten(1, 2))
 
     @property
     def head_width(self) -> int:
@@ -147,7 +148,7 @@ class TwoWayAttentionBlock(nn.Module):
         )
         tokens = self.norm3(tokens + self.mlp(tokens))
         image = self.norm4(
-            image + self.cross_attn_image_to_token.to_few(placed_image, tokens + token_pe, tokens)
+            self.cross_attn_image_to_token.to_few(placed_image, tokens + token_pe, tokens, residual=image)
         )
         return tokens, image
 

@@ -36,8 +36,10 @@ def test_many_queries_of_few_keys(
         torch.nn.init.normal_(parameter, std=0.2)
     q = torch.randn(images, 90, width)
     k, v = torch.randn(2, prompts, keys, width).unbind()
+    residual = torch.randn(images, 90, width)
     with torch.inference_mode():
-        torch.testing.assert_close(attention.to_few(q, k, v), attention(q, k, v), rtol=1e-4, atol=1e-4)
+        found = attention.to_few(q, k, v, residual)
+        torch.testing.assert_close(found, residual + attention(q, k, v), rtol=1e-4, atol=1e-4)
 
 
 def test_gradients_are_those_of_the_plain_one() -> None:
