@@ -42,8 +42,9 @@ def write_dataset(
     """Write all things of all sets as boxes of one class; a folder that is complete is left as it is.
 
     Args:
-        sets: COCO-panoptic ones; each without its first ``skip`` photos. Photos with crowds are left out,
-            since a detector would be taught that there is nothing.
+        sets: COCO-panoptic ones; each without its first ``skip`` photos, each photo as often in the list as
+            the set's weight says, rounded. Photos with crowds are left out, since a detector would be taught
+            that there is nothing.
         held_out: name of the source of the held-out photos, and how many of its first.
         root: folder with the sets, as folders or .tar files.
         folder: of the new data set.
@@ -61,12 +62,13 @@ def write_dataset(
     if path.is_file():
         return path
     source, count = held_out
-    plan = [(one.name, one.source, slice(one.skip, None), TRAIN) for one in sets]
-    plan.append(("held out", source, slice(0, count), HELD_OUT))
+    plan = [(one.name, one.source, slice(one.skip, None), TRAIN, round(one.weight)) for one in sets]
+    plan.append(("held out", source, slice(0, count), HELD_OUT, 1))
+    listed: dict[str, list[str]] = {TRAIN: [], HELD_OUT: []}
     for kind in (TRAIN, HELD_OUT):
         for part in ("images", "labels"):
             ensure_folder(folder / part / kind)
-    for label, where, which, kind in plan:
+    for label, where, which, kind, times in plan:
         with opened("panoptic", where, root, folder) as data:
             written = 0
             for photo in _photos(read_panoptic_index(data)[which], long_side):
@@ -75,10 +77,13 @@ def write_dataset(
                 image = PILImage.fromarray(photo.pixels)
                 image.save(folder / "images" / kind / f"{stem}.jpg", quality=JPEG_QUALITY)
                 write_text(folder / "labels" / kind / f"{stem}.txt", _lines(photo))
+                listed[kind] += [f"./images/{kind}/{stem}.jpg\n"] * times
         if on_set:
             on_set(label, written)
     about = {"path": str(folder.resolve()), "names": {0: name}}
-    about |= {kind: f"images/{kind}" for kind in (TRAIN, HELD_OUT)}
+    for kind, lines in listed.items():
+        write_text(folder / f"{kind}.txt", "".join(lines))
+        about[kind] = f"{kind}.txt"
     return write_text(path, yaml.safe_dump(about, sort_keys=False))  # last: its presence says all is there
 
 

@@ -27,7 +27,7 @@ class DetectorRun:
         name: of the one class.
         image_size: side of the square that it looks at, pixels.
         epochs, batch, seed: of the training.
-        sets: its photos, all of COCO-panoptic format; their weights are not used.
+        sets: its photos, all of COCO-panoptic format; their weight is how often an epoch has each, rounded.
         long_side: larger photos are shrunk to this.
         root: folder that holds the sets, unless the caller names another.
         validation: the held-out photos.

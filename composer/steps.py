@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -182,8 +183,9 @@ class Step:
                     name,
                     f"{name} takes what an earlier step found, {{from: STEP}} in a file, not {value!r:.80}",
                 )
-        for name, field in known.items():
-            if field.default is field.default_factory is dataclasses.MISSING and name not in self.fields:
+        # The signature and not the fields' defaults: a request may have an __init__ of its own.
+        for name, parameter in inspect.signature(self._type).parameters.items():
+            if name in known and parameter.default is parameter.empty and name not in self.fields:
                 raise self.error(name, f"{self.kind} needs {name}")
         if "points" in self.references:
             for name in ("labels", "mask_logits"):

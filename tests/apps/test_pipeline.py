@@ -107,7 +107,7 @@ def test_a_detector_for_the_steps_that_need_one(segment, photos: Path, steps: Pa
     (tmp_path / "photos.json").write_text(json.dumps(about))
     options = ("--detector", tmp_path / "results.json", "--annotations", tmp_path / "photos.json")
     ended = segment(photos / "a.jpg", "--pipeline", steps, *options)
-    assert ended.code == 2 and "--detector: pipeline steps has no detect step" in ended.error
+    assert ended.code == 2 and "--detector: pipeline steps has no detect or text step" in ended.error
     # `tiny` has weights whose masks fill the box; the small model's may be empty.
     ended = segment(photos / "a.jpg", "--pipeline", "detected", *options, "--preset", "tiny")
     assert (ended.code, ended.err) == (0, "")

@@ -43,10 +43,11 @@ def test_boxes_of_a_photo_that_is_shrunk(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (60, 120, 3), dtype=np.uint8)
     write_panoptic([LabelledPhoto(pixels, (ids,), "a")] * 2, tmp_path / "set")
     path = write_dataset(
-        [DataSet("set", "panoptic", "set", 1, skip=1)], ("set", 1), tmp_path, tmp_path / "out", long_side=60
+        [DataSet("set", "panoptic", "set", 3, skip=1)], ("set", 1), tmp_path, tmp_path / "out", long_side=60
     )
     about = yaml.safe_load(path.read_text())
-    assert about["names"] == {0: "object"} and about["train"] == "images/train"
+    assert about["names"] == {0: "object"} and about["train"] == "train.txt"
+    assert (tmp_path / "out/train.txt").read_text() == "./images/train/set-000001.jpg\n" * 3
     for kind in ("train", "val"):
         (label,) = (tmp_path / "out/labels" / kind).iterdir()
         (image,) = (tmp_path / "out/images" / kind).iterdir()
