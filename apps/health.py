@@ -149,16 +149,22 @@ def weights() -> list[Finding]:
     findings = []
     for name in preset_names():
         try:
-            preset = load_preset(name)
-            if preset.weights.url and not expected_path(preset).exists():
-                detail = f"not downloaded (`{DISTRIBUTION} models pull {name}`)"
-                findings.append(Finding(f"weights {name}", "note", detail))
-                continue
-            path = verify(preset)
-            checked = "size and SHA-256 right" if preset.weights.sha256 else "no SHA-256 pinned"
-            findings.append(Finding(f"weights {name}", "ok", f"{path}: {checked}"))
+            parts = load_preset(name).files()
         except SamComposerError as error:
             findings.append(Finding(f"weights {name}", "broken", str(error)))
+            continue
+        for part in parts:
+            if part.weights.url and not expected_path(part).exists():
+                detail = f"not downloaded (`{DISTRIBUTION} models pull {name}`)"
+                findings.append(Finding(f"weights {part.label}", "note", detail))
+                continue
+            try:
+                path = verify(part)
+            except SamComposerError as error:
+                findings.append(Finding(f"weights {part.label}", "broken", str(error)))
+                continue
+            checked = "size and SHA-256 right" if part.weights.sha256 else "no SHA-256 pinned"
+            findings.append(Finding(f"weights {part.label}", "ok", f"{path}: {checked}"))
     return findings
 
 

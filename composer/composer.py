@@ -96,7 +96,7 @@ class Composer:
         where = choose_device(device)
         how = choose_precision(where, precision)
         if checkpoint is not None:
-            chosen = replace(chosen, weights=WeightsFile(str(checkpoint)), embedded=False)
+            chosen = replace(chosen, weights=WeightsFile(str(checkpoint)))
             path = Path(checkpoint)
         else:
             path = locate(chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,12 +27,14 @@ class WeightsFile:
         url: where ``sam-composer models pull`` gets it; None for embedded and local weights.
         bytes: size, or None where it is not pinned.
         sha256: hex digest, or None where it is not pinned.
+        embedded: it comes with the package.
     """
 
     file: str
     url: str | None = None
     bytes: int | None = None
     sha256: str | None = None
+    embedded: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,22 +46,40 @@ class Preset:
         description: one line.
         model: shapes of the segmenter.
         weights: its weights.
-        embedded: the weights come with the package.
         defaults: thresholds chosen for these weights.
         folder: where the YAML file is; a local preset's weights are looked for there.
         detector: its own detector, in the same places as its weights; None: it has none.
         clip: its own text-image model, the weights file of a folder in open_clip's form; None: it has none.
+        part: the key of the YAML file that ``weights`` are from: ``weights``, or see :meth:`files`.
     """
 
     name: str
     description: str
     model: ModelConfig
     weights: WeightsFile
-    embedded: bool
     defaults: Defaults
     folder: Path
     detector: WeightsFile | None = None
     clip: WeightsFile | None = None
+    part: str = "weights"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the weights come with the package."""
+        return self.weights.embedded
+
+    @property
+    def label(self) -> str:
+        """The name, and the part where it is not the segmenter."""
+        return self.name if self.part == "weights" else f"{self.name} {self.part}"
+
+    def files(self) -> list[Preset]:
+        """The preset, and once more for each companion, with the companion's file for its weights."""
+        companions = [("detector", self.detector), ("clip", self.clip)]
+        return [
+            self,
+            *(replace(self, weights=file, part=key) for key, file in companions if file is not None),
+        ]
 
 
 def preset_names() -> list[str]:
@@ -122,21 +142,19 @@ def _read(path: Path) -> Preset:
         config = ModelConfig.from_mapping(path.stem, model)
     else:
         raise config_error(path, ("model",), "expected the name of a model, or its description")
-    weights, embedded = _weights(values.get("weights"), path)
     companions = {key: values[key] for key in ("detector", "clip") if values.get(key) is not None}
     return Preset(
         name=path.stem,
         description=str(values.get("description", "")),
         model=config,
-        weights=weights,
-        embedded=embedded,
+        weights=_weights(values.get("weights"), path),
         defaults=_defaults(values, path),
         folder=path.parent,
-        **{key: _weights(value, path, key)[0] for key, value in companions.items()},
+        **{key: _weights(value, path, key) for key, value in companions.items()},
     )
 
 
-def _weights(values: Any, path: Path, key: str = "weights") -> tuple[WeightsFile, bool]:
+def _weights(values: Any, path: Path, key: str = "weights") -> WeightsFile:
     if not isinstance(values, Mapping) or not isinstance(values.get("file"), str):
         raise config_error(path, (key,), "expected a mapping with at least `file`")
     check_keys(values, ("file", "url", "bytes", "sha256", "source"), path, key)
@@ -148,7 +166,7 @@ def _weights(values: Any, path: Path, key: str = "weights") -> tuple[WeightsFile
         raise config_error(path, (key, "bytes"), f"expected a number of bytes, not {size!r}")
     if digest is not None and (not isinstance(digest, str) or len(digest) != 64):
         raise config_error(path, (key, "sha256"), "expected 64 hexadecimal digits, in quotes")
-    return WeightsFile(values["file"], values.get("url"), size, digest), source == EMBEDDED
+    return WeightsFile(values["file"], values.get("url"), size, digest, source == EMBEDDED)
 
 
 def _defaults(values: Mapping[str, Any], path: Path) -> Defaults:

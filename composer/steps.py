@@ -228,9 +228,23 @@ def _checked_name(name: Any) -> str:
 
 
 def _given(request: Request) -> dict[str, Any]:
-    """The fields of a request that differ from their defaults."""
-    values = {field: getattr(request, field.name) for field in dataclasses.fields(request)}
-    return {field.name: value for field, value in values.items() if value is not field.default}
+    """The fields of a request that differ from the defaults of its signature."""
+    parameters = inspect.signature(type(request)).parameters
+    values = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
+    return {
+        name: value
+        for name, value in values.items()
+        if not (name in parameters and _is_default(value, parameters[name].default))
+    }
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    if value is default:
+        return True
+    plain = (str, int, float, tuple, list, Mapping)  # arrays and instances are not compared
+    if not (isinstance(value, plain) and isinstance(default, plain)):
+        return False
+    return bool(value == default)
 
 
 def _sorts(request: type[Request]) -> dict[str, Sort]:

@@ -61,10 +61,10 @@ def locate(preset: Preset) -> Path:
     if preset.embedded:
         message = f"{path}: the package's own weights are missing; reinstall sam-composer"
     elif preset.weights.url is None:
-        message = f"{path}: no such file, though preset {preset.name!r} names it in weights.file"
+        message = f"{path}: no such file, though preset {preset.name!r} names it in {preset.part}.file"
     else:
         message = (
-            f"the weights of preset {preset.name!r} are not here: "
+            f"the {preset.part} file of preset {preset.name!r} is not here: "
             f"run `sam-composer models pull {preset.name}`; or {by_hand(preset)}"
         )
     raise CheckpointError(message, code="weights_missing", field="preset")
@@ -91,10 +91,7 @@ def _locate_companion(preset: Preset, file: WeightsFile | None, what: str, remed
         raise UsageError(
             f"preset {preset.name!r} has no {what} of its own; {remedy}", code=f"{field}_missing", field=field
         )
-    alike = replace(preset, weights=file)
-    path = locate(alike)
-    _check(alike, path, "reinstall sam-composer" if preset.embedded else "replace it")
-    return path
+    return verify(replace(preset, weights=file, part="detector" if what == "detector" else "clip"))
 
 
 def verify(preset: Preset) -> Path:
@@ -104,9 +101,8 @@ def verify(preset: Preset) -> Path:
         CheckpointError: missing, or not the pinned file.
     """
     path = locate(preset)
-    _check(
-        preset, path, f"run `sam-composer models pull {preset.name}`" if preset.weights.url else "replace it"
-    )
+    remedy = f"run `sam-composer models pull {preset.name}`" if preset.weights.url else "replace it"
+    _check(preset, path, "reinstall sam-composer" if preset.embedded else remedy)
     return path
 
 
@@ -133,10 +129,11 @@ def pull(preset: Preset, progress: Progress | None = None) -> Path:
     if preset.embedded:
         return verify(preset)
     if weights.url is None:
-        raise UsageError(f"preset {preset.name!r} has no weights.url to download from", field="preset")
+        raise UsageError(f"preset {preset.name!r} has no {preset.part}.url to download from", field="preset")
     if weights.sha256 is None:
         raise UsageError(
-            f"preset {preset.name!r} pins no weights.sha256, so that a download could not be checked; add it",
+            f"preset {preset.name!r} pins no {preset.part}.sha256, so that a download could not be checked; "
+            "add it",
             field="preset",
         )
     target = expected_path(preset)

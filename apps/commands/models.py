@@ -45,9 +45,10 @@ def list_models() -> None:
 
     table = Table("preset", "description", "size", "state", "file", box=None, pad_edge=False)
     for name in preset_names():
-        preset = load_preset(name)
-        state, size = weights_state(preset)
-        table.add_row(name, preset.description, size, state, str(expected_path(preset)))
+        for part in load_preset(name).files():
+            state, size = weights_state(part)
+            about = part.description if part.part == "weights" else ""
+            table.add_row(part.label, about, size, state, str(expected_path(part)))
     show(table)
     say(f"cache folder: {cache_folder()}")
 
@@ -61,10 +62,12 @@ def pull_model(
     from composer.presets import load_preset
     from composer.weights import pull
 
-    preset = load_preset(name)
-    with downloading(preset.weights.file) as progress:
-        path = pull(preset, progress)
-    say(f"{preset.name}: {path} is here, size and SHA-256 are right")
+    for part in load_preset(name).files():
+        if part.part != "weights" and part.weights.url is None:
+            continue  # a companion that is not for downloading
+        with downloading(part.weights.file) as progress:
+            path = pull(part, progress)
+        say(f"{part.label}: {path} is here, size and SHA-256 are right")
 
 
 def verify_models(
@@ -79,18 +82,19 @@ def verify_models(
     from sam.errors import CheckpointError
 
     if name is not None:
-        say(_verified(verified := load_preset(name), str(verify(verified))))
+        for part in load_preset(name).files():
+            say(_verified(part, str(verify(part))))
         return
     failures: list[CheckpointError] = []
-    for preset in map(load_preset, preset_names()):
+    for preset in (part for known in preset_names() for part in load_preset(known).files()):
         if not preset.embedded and not expected_path(preset).exists():
-            say(f"{preset.name}: not downloaded")
+            say(f"{preset.label}: not downloaded")
             continue
         try:
             say(_verified(preset, str(verify(preset))))
         except CheckpointError as error:
             failures.append(error)
-            warn(f"error: {preset.name}: {error}")
+            warn(f"error: {preset.label}: {error}")
     if failures:
         raise typer.Exit(CheckpointError.exit_code)
 
@@ -114,7 +118,7 @@ def weights_state(preset: Preset) -> tuple[str, str]:
 
 def _verified(preset: Preset, path: str) -> str:
     pinned = "size and SHA-256 are right" if preset.weights.sha256 else "is here; the preset pins no SHA-256"
-    return f"{preset.name}: {path}: {pinned}"
+    return f"{preset.label}: {path}: {pinned}"
 
 
 def _size(count: int | None) -> str:

@@ -14,8 +14,9 @@ from composer.clip_training.config import is_clip_run, read_clip_run
 from composer.clip_training.pictures import contrastive_loss
 from composer.clip_training.run import Watch, train
 from composer.clip_training.words import distillation_loss
-from sam.checkpoints import read_weights
-from sam.errors import EnvironmentProblem, UsageError
+from sam.checkpoints import load_training_state, read_weights, save_training_state
+from sam.errors import CheckpointError, EnvironmentProblem, UsageError
+from sam.training.trainer import read_log
 
 pytestmark = pytest.mark.usefixtures("teacher")
 
@@ -46,6 +47,30 @@ def test_a_stopped_run_ends_as_an_unstopped_one(data: Path) -> None:
     model = TextImageModel.load(whole)
     assert model.encode_phrases(["red", "a thing never heard of"]).shape == (2, 16)
     assert model.bias is not None
+
+
+@pytest.mark.parametrize("what", ["damaged", "foreign", "of another model"])
+def test_a_state_that_does_not_fit_is_refused(data: Path, what: str) -> None:
+    run, folder = read_clip_run(data / "clip.yaml"), data / "run"
+    train(run, folder, data=data, packed=data / "packed", watch=Watch(should_stop=lambda: True))
+    state = load_training_state(folder / "state.pt")
+    if what == "damaged":
+        (folder / "state.pt").write_bytes((folder / "state.pt").read_bytes()[:500])
+    else:
+        state = {"step": 1} if what == "foreign" else state | {"model": {"x": torch.zeros(1)}}
+        save_training_state(folder / "state.pt", state)
+    with pytest.raises(CheckpointError, match=r"state\.pt: (damaged|the state of another model)"):
+        train(run, folder, data=data, packed=data / "packed")
+
+
+def test_what_is_done_again_is_logged_once(data: Path) -> None:
+    run, folder = read_clip_run(data / "clip.yaml"), data / "run"
+    train(run, folder, data=data, packed=data / "packed", watch=Watch(should_stop=lambda: True))
+    with (folder / "log.jsonl").open("a") as log:  # of steps after the saved state, the last line cut short
+        log.write('{"part": "words", "step": 2, "loss": 9}\n{"part": "pictures", "step": 1}\n{"part": "wo')
+    assert train(run, folder, data=data, packed=data / "packed") is not None
+    steps = [(row["part"], row["step"], "held_out" in row) for row in read_log(folder / "log.jsonl")]
+    assert steps == [("words", 6, False), ("pictures", 6, False), ("pictures", 6, True)]
 
 
 def test_losses_are_least_where_all_is_right() -> None:

@@ -30,6 +30,7 @@ from composer import (
     Points,
     Select,
     Step,
+    Text,
     load_pipeline,
 )
 from composer.limits import Limits
@@ -304,6 +305,17 @@ def test_one_place_to_say_which_detector() -> None:
     assert requests[0].classes == ("dog",)  # type: ignore[attr-defined]
     with pytest.raises(UsageError, match="no edges step"):
         pipeline.with_fields("edges", thin=True)
+
+
+def test_phrases_that_were_made_in_python_take_models_too() -> None:
+    steps = [Step("a", Text("dog")), Step("b", Text("cat", clip="RN50", negatives=["toy"]))]
+    changed = Pipeline(steps).with_fields("text", clip="ViT-B-32", detector="d.onnx")
+    requests: list[Any] = [step.request for step in changed]
+    assert [(r.phrases, r.clip, r.detector) for r in requests] == [
+        (("dog",), "ViT-B-32", "d.onnx"),
+        (("cat",), "RN50", "d.onnx"),
+    ]
+    assert set(steps[0].fields) == {"phrases"} and set(steps[1].fields) == {"phrases", "clip", "negatives"}
 
 
 def test_the_record_is_plain_and_complete() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from composer import downloads
 from composer.presets import Preset, WeightsFile, load_preset
-from composer.weights import cache_folder, expected_path, locate, pull, verify
+from composer.weights import cache_folder, expected_path, locate, locate_clip, locate_detector, pull, verify
 from sam.errors import CheckpointError, EnvironmentProblem, UsageError
 
 BODY = bytes(range(256)) * 3000
@@ -94,7 +94,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def preset(server: Script, cache: Path, tmp_path: Path) -> Preset:
     shape = load_preset("vit_b")
     weights = WeightsFile("weights.bin", server.url, len(BODY), DIGEST)
-    return replace(shape, name="mine", weights=weights, embedded=False, folder=tmp_path)
+    return replace(shape, name="mine", weights=weights, folder=tmp_path)
 
 
 def files(folder: Path) -> list[str]:
@@ -109,6 +109,23 @@ def test_a_download_is_whole_and_leaves_nothing_else(preset: Preset, cache: Path
     assert files(cache) == ["weights.bin"]
     assert seen[0] == (0, len(BODY)) and seen[-1] == (len(BODY), len(BODY))
     assert seen == sorted(seen)
+
+
+def test_companions_come_from_where_their_own_source_says(preset: Preset, tmp_path: Path) -> None:
+    mine = replace(
+        preset, detector=WeightsFile("tiny.safetensors", embedded=True), clip=WeightsFile("no/clip")
+    )
+    _, detector, clip = mine.files()
+    assert [part.label for part in mine.files()] == ["mine", "mine detector", "mine clip"]
+    assert locate_detector(mine) == locate(detector) == expected_path(load_preset("tiny"))
+    with pytest.raises(CheckpointError, match=r"no such file, though preset 'mine' names it in clip\.file"):
+        locate_clip(mine)
+    with pytest.raises(
+        CheckpointError, match="the clip file of preset 'mine' is not here: run `sam-c"
+    ):
+        locate(replace(clip, weights=replace(preset.weights, file="c.bin")))
+    with pytest.raises(UsageError, match=r"no clip\.url"):
+        pull(clip)
 
 
 def test_what_is_there_already_is_not_fetched_again(preset: Preset, server: Script) -> None:
