@@ -120,9 +120,7 @@ def test_companions_come_from_where_their_own_source_says(preset: Preset, tmp_pa
     assert locate_detector(mine) == locate(detector) == expected_path(load_preset("tiny"))
     with pytest.raises(CheckpointError, match=r"no such file, though preset 'mine' names it in clip\.file"):
         locate_clip(mine)
-    with pytest.raises(
-        CheckpointError, match="the clip file of preset 'mine' is not here: run `sam-c"
-    ):
+    with pytest.raises(CheckpointError, match="the clip file of preset 'mine' is not here: run `sam-c"):
         locate(replace(clip, weights=replace(preset.weights, file="c.bin")))
     with pytest.raises(UsageError, match=r"no clip\.url"):
         pull(clip)
