@@ -224,6 +224,26 @@ def test_a_detector_with_an_open_vocabulary_is_asked_for_the_words(make_coloured
     assert coloured.model.pictures == 0  # nothing left for the text-image model
 
 
+@pytest.mark.parametrize("open_vocabulary", [False, True])
+@pytest.mark.parametrize("bias", [None, -45.0])
+def test_a_negative_takes_what_a_detector_names(
+    make_coloured: MakeColoured, monkeypatch: pytest.MonkeyPatch, open_vocabulary: bool, bias: float | None
+) -> None:
+    """The detector calls the red disc and the green bar balls; what is red is not wanted."""
+    coloured = make_coloured(bias)
+    with_detector(coloured, FixedDetector(["ball"], ["ball", "ball"], open_vocabulary))
+    boxed = coloured.candidates[[DISC, BAR]].replace(
+        labels=("ball",) * 2, detector_score=np.array([0.9, 0.8], np.float32), routes=("detect",) * 2
+    )
+    monkeypatch.setattr(Sight, "detect", lambda *_: boxed)  # random weights give no mask of the disc
+    vectors = {"ball": (0.7, 0.7, 0.1)}  # as much red as green
+    monkeypatch.setattr(type(coloured.model), "KNOWN", {**coloured.model.KNOWN, **vectors})
+    assert ask(coloured, "ball", route="detect").labels == ("ball", "ball")
+    found = ask(coloured, "ball", route="detect", negatives=["red"])
+    assert found.rles == (boxed.rles[1],)
+    np.testing.assert_allclose(found.text_score, [0.8])
+
+
 def test_the_model_names_boxes_of_a_detector_that_knows_no_names(
     make_coloured: MakeColoured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
