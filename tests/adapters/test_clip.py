@@ -216,6 +216,57 @@ def test_a_place_of_a_transformer_shows_what_is_there(models: dict[str, TextImag
     assert same > (places[4, 1] @ right).item()
 
 
+def test_the_places_of_a_mobileclip_average_to_its_vector() -> None:
+    """Its projection is the trunk's classifier: of the published towers the smallest, random weights."""
+    about = open_clip.get_model_config("MobileCLIP2-S0")["vision_cfg"]
+    tower = open_clip.timm_model.TimmModel(
+        about["timm_model_name"], 512, 256, pool=about["timm_pool"], proj=about["timm_proj"]
+    ).eval()
+    assert clip_dense._is_pooled_map(tower)
+    pixels = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        places = clip_dense._of_map(tower, pixels)
+        expected = tower(pixels)[0]
+    assert places.shape == (8, 8, 512)
+    torch.testing.assert_close(places.mean((0, 1)), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_tower_with_a_head_that_is_not_linear_gives_no_map() -> None:
+    towers = {
+        "mlp": open_clip.timm_model.TimmModel("regnetx_002", 32, 64, pool="avg", proj="mlp"),
+        "channels last": open_clip.timm_model.TimmModel("swin_tiny_patch4_window7_224", 32, proj="linear"),
+    }
+    assert [name for name, tower in towers.items() if clip_dense._is_pooled_map(tower)] == []
+
+
+@pytest.mark.parametrize("size", [(600, 600), (200, 1600), (1600, 200), (37, 50), (1, 1), (2, 900)])
+def test_windows_are_where_the_map_says_and_cover_the_image(size: tuple[int, int]) -> None:
+    height, width = size
+    # Each pixel says where it is, so the corners of a window say what it shows.
+    image = np.stack([*np.mgrid[:height, :width]], 2).astype(np.int32)
+
+    class Tower(torch.nn.Module):
+        def encode_image(self, batch: Tensor, normalize: bool) -> Tensor:
+            return batch
+
+    def corners(window: npt.NDArray[np.int32]) -> Tensor:
+        return torch.from_numpy(np.concatenate([window[0, 0], window[-1, -1] + 1]))
+
+    places = clip_dense._of_windows(Tower(), corners, image).numpy()  # type: ignore[arg-type]
+    rows, columns = places.shape[:2]
+    assert max(rows, columns) == clip_dense.WINDOWS_PER_SIDE
+    seen = np.zeros(size, bool)
+    for i, j in np.ndindex(rows, columns):
+        top, left, bottom, right = places[i, j]
+        seen[top:bottom, left:right] = True
+        centre = ((i + 0.5) * height / rows, (j + 0.5) * width / columns)
+        for first, last, length, middle in zip((top, left), (bottom, right), size, centre, strict=True):
+            assert first <= middle <= last
+            if 0 < first and last < length:  # where the border is no nearer than half a window
+                assert abs((first + last) / 2 - middle) <= 1
+    assert seen.all()
+
+
 def test_other_towers_are_asked_window_by_window() -> None:
     class Mean(torch.nn.Module):
         visual = torch.nn.Identity()
@@ -228,8 +279,7 @@ def test_other_towers_are_asked_window_by_window() -> None:
     picture[:, 60:, 1] = 200
 
     def prepare(window: Pixels, size: tuple[int, int] | None = None) -> Tensor:
-        middle = window[::2, ::2] if len(window) else window
-        return torch.from_numpy(middle.copy()).permute(2, 0, 1).float()
+        return torch.from_numpy(window.copy()).permute(2, 0, 1).float()
 
     places = clip_dense.dense_features(Mean(), prepare, picture, (18, 18))
     assert places.shape == (3, 6, 3)
