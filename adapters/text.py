@@ -54,7 +54,7 @@ class Text(Request):
         candidates: masks to choose from in place of automatic ones.
         clip: name of an architecture of open_clip, or a folder; None: the preset's own model.
         pretrained: its weights: a tag of open_clip, or a file.
-        detector, trust: see :class:`adapters.detect.Detect`.
+        detector, trust, annotations: see :class:`adapters.detect.Detect`.
 
     Raises:
         BadPrompt: a value out of its range, naming the field.
@@ -74,6 +74,7 @@ class Text(Request):
     pretrained: str | None
     detector: str | None
     trust: bool
+    annotations: str | None
 
     def __init__(
         self,
@@ -91,6 +92,7 @@ class Text(Request):
         pretrained: str | None = None,
         detector: str | None = None,
         trust: bool = False,
+        annotations: str | None = None,
     ) -> None:
         if words and phrases:
             raise BadPrompt("give phrases by themselves or as phrases=, not both", field="phrases")
@@ -109,6 +111,7 @@ class Text(Request):
             "pretrained": None if pretrained is None else str(pretrained),
             "detector": None if detector is None else str(detector),
             "trust": trust,
+            "annotations": None if annotations is None else str(annotations),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -159,14 +162,12 @@ class TextAdapter:
             BadPrompt: a hint outside of the image, candidates of another image, the token route with weights
                 that have no text slot.
         """
-        from adapters.text_routes.sight import DetectorChoice, Sight
         from adapters.text_routes.vocabulary import Vocabulary
 
         _check_fits(scene, request)
         model = text_image_model(scene, request.clip, request.pretrained)
         words = Vocabulary.of(model, request.phrases, request.synonyms, request.negatives)
-        choice = DetectorChoice(request.detector, request.trust)
-        return answer(Sight(scene, model, request.candidates, choice), words, request)
+        return answer(sight_of(scene, model, request), words, request)
 
 
 def text_image_model(scene: Scene, name: str | None, pretrained: str | None) -> TextImageModel:
@@ -180,6 +181,14 @@ def text_image_model(scene: Scene, name: str | None, pretrained: str | None) -> 
             "this scene has no text-image model: open it with a Composer", code="clip_missing", field="clip"
         )
     return scene.companions.text_image_model(name, pretrained)
+
+
+def sight_of(scene: Scene, model: TextImageModel, request: Text) -> Sight:
+    """The image with the request's candidates and detector; may be asked for several vocabularies."""
+    from adapters.text_routes.sight import DetectorChoice, Sight
+
+    choice = DetectorChoice(request.detector, request.trust, request.annotations)
+    return Sight(scene, model, request.candidates, choice)
 
 
 def answer(sight: Sight, words: Vocabulary, request: Text) -> Instances:

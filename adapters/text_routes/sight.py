@@ -39,6 +39,7 @@ class DetectorChoice:
 
     name: str | None = None
     trust: bool = False
+    annotations: str | None = None
 
 
 class Sight:
@@ -88,7 +89,10 @@ class Sight:
                 code="detector_missing",
                 field="detector",
             )
-        return self.scene.companions.detector(self._choice.name, trust=self._choice.trust, annotations=None)
+        chosen = self._choice
+        return self.scene.companions.detector(
+            chosen.name, trust=chosen.trust, annotations=chosen.annotations
+        )
 
     @property
     def has_detector(self) -> bool:
@@ -104,8 +108,14 @@ class Sight:
 
     def detect(self, classes: Sequence[str] | None, conf: float) -> Instances:
         """Masks of the detector's boxes, with its labels; raises UsageError where there is none."""
+        chosen = self._choice
         request = Detect(
-            classes, conf, detector=self._choice.name, trust=self._choice.trust, limit=MOST_BOXES
+            classes,
+            conf,
+            detector=chosen.name,
+            trust=chosen.trust,
+            annotations=chosen.annotations,
+            limit=MOST_BOXES,
         )
         return with_route(DetectAdapter()(self.scene, request), "detect")
 

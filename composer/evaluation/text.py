@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adapters.base import Scene, TextRoute
-from adapters.text import Text, answer, named_by, route_of, text_image_model, thresholds_of
+from adapters.text import Text, answer, named_by, route_of, sight_of, text_image_model, thresholds_of
 from adapters.text_routes.naming import Named, answers, labelled
-from adapters.text_routes.sight import DetectorChoice, Sight
 from adapters.text_routes.token import check_text_slot
 from adapters.text_routes.vocabulary import Vocabulary
 from composer.evaluation.ground_truth import GroundTruth, Segment
@@ -147,7 +146,7 @@ class PhotoQuestions:
         request = protocol.request
         self._protocol = protocol
         self._model = text_image_model(scene, request.clip, request.pretrained)
-        self._sight = Sight(scene, self._model, None, DetectorChoice(request.detector, request.trust))
+        self._sight = sight_of(scene, self._model, request)
         self.threshold = float(thresholds_of(request, self._sight)[0])
 
     def answers(self, phrase: str) -> dict[str, Instances]:
@@ -188,7 +187,7 @@ class PhotoQuestions:
 def available_routes(scene: Scene, request: Text) -> tuple[TextRoute, ...]:
     """The routes that this model, its weights and companions can take, ``auto`` first."""
     model = text_image_model(scene, request.clip, request.pretrained)
-    sight = Sight(scene, model, None, DetectorChoice(request.detector, request.trust))
+    sight = sight_of(scene, model, request)
     routes: list[TextRoute] = ["auto", "rank", "points"]
     if sight.has_detector:
         routes.append("detect")
