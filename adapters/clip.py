@@ -107,6 +107,13 @@ class TextImageModel:
         where = torch.device(device)
         folder = Path(name)
         if folder.is_dir() or folder.name == WEIGHTS:
+            if pretrained is not None:
+                raise UsageError(
+                    f"{name}: a folder holds its own weights, so {str(pretrained)!r} is of no use; leave it "
+                    "out, or name the architecture in place of the folder",
+                    code="clip_unknown",
+                    field="pretrained",
+                )
             return cls._of_folder(folder if folder.is_dir() else folder.parent, where)
         name = _known_architecture(str(name))
         if pretrained is None:

@@ -5,8 +5,8 @@ Three ways, by what the image tower is:
 - open_clip's vision transformer: the last block's attention compares values with values instead of queries
   with keys, and nothing is added to it or done after it. Places then keep to themselves what they show (mean
   IoU over eight sets 38, against 14 for the tokens as they are).
-- a convolutional tower of timm with average pooling and a linear projection: its map before the pooling, since
-  the answer for the whole picture is the mean of the places' answers.
+- a convolutional tower of timm with average pooling and a linear projection: its map before the pooling,
+  since the answer for the whole picture is the mean of the places' answers.
 - any other: overlapping windows of the image, one by one, a window for each cell of the grid.
 """
 

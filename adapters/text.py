@@ -49,8 +49,8 @@ class Text(Request):
         route: ``auto``, ``rank``, ``detect``, ``points`` or ``token``; ``auto`` is the preset's own where
             that names one, and ``rank`` where there are ``candidates``.
         max_instances: at most so many of each phrase, those with the highest text score.
-        hint_point: ``x, y`` pixels: the object of the one phrase is here. The mask at this place that fits
-            the phrase best is decoded again with the click.
+        hint_point: ``x, y`` pixels: the object of the one phrase is here. Of the route's masks at this place,
+            and those of the click itself, the one that fits the phrase best is decoded again with the click.
         candidates: masks to choose from in place of automatic ones.
         clip: name of an architecture of open_clip, or a folder; None: the preset's own model.
         pretrained: its weights: a tag of open_clip, or a file.
@@ -197,10 +197,9 @@ def answer(sight: Sight, words: Vocabulary, request: Text) -> Instances:
     from adapters.text_routes.naming import Named, answers, close, suggestions
     from adapters.text_routes.points import from_points
 
+    route = route_of(request, sight.scene)
     if request.hint_point is not None:
-        return from_hint(sight, words, request.hint_point)
-    scene = sight.scene
-    route = route_of(request, scene)
+        return from_hint(sight, words, masks_of(route, sight, words, request), request.hint_point)
     thresholds = thresholds_of(request, sight)
     strict = np.array([request.threshold is not None or p in request.thresholds for p in request.phrases])
     named = named_by(route, sight, words, request)
@@ -241,19 +240,41 @@ def named_by(route: TextRoute, sight: Sight, words: Vocabulary, request: Text) -
     return ranked
 
 
-def thresholds_of(request: Text, sight: Sight) -> FloatArray:
-    """(P,) least text scores: of the phrase, of the request, of the preset, or of the kind of model.
+def masks_of(route: TextRoute, sight: Sight, words: Vocabulary, request: Text) -> list[Instances]:
+    """The masks of a route for the first phrase, not looked at. Raises as :class:`TextAdapter`."""
+    from adapters.text_routes.detect import detected
+    from adapters.text_routes.points import masks_of_map, relevance_maps
+    from adapters.text_routes.token import prompted
 
-    The preset's was chosen for its own text-image model, and says nothing of another.
+    meant = (request.words_of(request.phrases[0]),)
+    if route == "token":
+        return [prompted(sight, words)]
+    if route == "points":
+        return [masks_of_map(sight, relevance_maps(sight, words)[..., 0])]
+    if route == "detect":
+        return [detected(sight, meant)]
+    if route == "auto" and sight.has_detector:
+        return [detected(sight, meant), sight.candidates]
+    return [sight.candidates]
+
+
+def thresholds_of(request: Text, sight: Sight) -> FloatArray:
+    """(P,) least text scores: of the phrase, of the request, or the usual one."""
+    usual = usual_threshold(sight.scene, sight.model, request.clip)
+    if request.threshold is not None:
+        usual = request.threshold
+    return np.array([request.thresholds.get(phrase, usual) for phrase in request.phrases], np.float32)
+
+
+def usual_threshold(scene: Scene, model: TextImageModel, clip: str | None) -> float:
+    """Least text score where a request names none: the preset's, or that of the kind of model.
+
+    The preset's was chosen for its own text-image model, and says nothing of another that ``clip`` names.
     """
     from adapters.text_routes.vocabulary import default_threshold
 
-    usual = request.threshold
-    if usual is None and request.clip is None:
-        usual = sight.scene.defaults.text_threshold
-    if usual is None:
-        usual = default_threshold(sight.model)
-    return np.array([request.thresholds.get(phrase, usual) for phrase in request.phrases], np.float32)
+    preset = scene.defaults.text_threshold if clip is None else None
+    return default_threshold(model) if preset is None else preset
 
 
 def _checked_point(value: npt.ArrayLike) -> tuple[float, float]:

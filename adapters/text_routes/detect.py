@@ -7,7 +7,7 @@ import numpy as np
 from adapters.results import Instances
 from adapters.rle import BoolArray
 from adapters.text_routes.naming import Named, look_at
-from adapters.text_routes.sight import Sight
+from adapters.text_routes.sight import DETECTOR_CONF, Sight
 from adapters.text_routes.vocabulary import Vocabulary
 
 KNOWN_CONF = 0.25
@@ -31,8 +31,7 @@ def from_detector(sight: Sight, words: Vocabulary, meant: tuple[tuple[str, ...],
     """
     detector = sight.detector
     if detector.open_vocabulary:
-        every = tuple(dict.fromkeys(word for several in meant for word in several))
-        found = sight.detect(every, KNOWN_CONF)
+        found = detected(sight, meant)
         known = names_match(found, meant)
         if words.has_negatives:
             seen = look_at(sight.scene.image, found, sight.model)
@@ -46,6 +45,14 @@ def from_detector(sight: Sight, words: Vocabulary, meant: tuple[tuple[str, ...],
     # What the detector knows it knows better: an apple that it takes for an orange is none.
     relevance = np.where(by_name, known * scores * (scores >= KNOWN_CONF), named.relevance)
     return Named(named.instances, relevance.astype(np.float32), known & by_name)
+
+
+def detected(sight: Sight, meant: tuple[tuple[str, ...], ...]) -> Instances:
+    """The masks that :func:`from_detector` chooses among. Raises UsageError as that."""
+    if sight.detector.open_vocabulary:
+        every = tuple(dict.fromkeys(word for several in meant for word in several))
+        return sight.detect(every, KNOWN_CONF)
+    return sight.detect(None, DETECTOR_CONF)
 
 
 def names_match(instances: Instances, meant: tuple[tuple[str, ...], ...]) -> BoolArray:

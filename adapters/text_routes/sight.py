@@ -61,14 +61,18 @@ class Sight:
     ) -> None:
         self.scene = scene
         self.model = model
-        self._candidates = candidates
+        self._given = candidates
         self._choice = detector
+
+    @cached_property
+    def candidates(self) -> Instances:
+        """The masks to choose from."""
+        return with_route(propose(self.scene) if self._given is None else self._given, "rank")
 
     @cached_property
     def proposed(self) -> Seen:
         """The candidates, looked at."""
-        masks = propose(self.scene) if self._candidates is None else self._candidates
-        return look_at(self.scene.image, with_route(masks, "rank"), self.model)
+        return look_at(self.scene.image, self.candidates, self.model)
 
     @cached_property
     def boxed(self) -> Seen:
@@ -90,9 +94,7 @@ class Sight:
                 field="detector",
             )
         chosen = self._choice
-        return self.scene.companions.detector(
-            chosen.name, trust=chosen.trust, annotations=chosen.annotations
-        )
+        return self.scene.companions.detector(chosen.name, trust=chosen.trust, annotations=chosen.annotations)
 
     @property
     def has_detector(self) -> bool:

@@ -173,6 +173,13 @@ def test_unknown_names_list_the_known(name: str, pretrained: str | None, message
     assert refused.value.code == "clip_unknown"
 
 
+def test_a_folder_takes_no_other_weights(clip_folders: dict[str, Path]) -> None:
+    for name in (clip_folders["softmax"], clip_folders["softmax"] / "open_clip_model.safetensors"):
+        with pytest.raises(UsageError, match="holds its own weights, so 'openai' is of no use") as refused:
+            TextImageModel.load(name, "openai")
+        assert refused.value.field == "pretrained"
+
+
 def test_a_folder_that_is_none(tmp_path: Path, clip_folders: dict[str, Path]) -> None:
     with pytest.raises(CheckpointError, match=r"open_clip_config\.json is missing"):
         TextImageModel.load(tmp_path)
@@ -262,7 +269,7 @@ def test_windows_are_where_the_map_says_and_cover_the_image(size: tuple[int, int
         centre = ((i + 0.5) * height / rows, (j + 0.5) * width / columns)
         for first, last, length, middle in zip((top, left), (bottom, right), size, centre, strict=True):
             assert first <= middle <= last
-            if 0 < first and last < length:  # where the border is no nearer than half a window
+            if first > 0 and last < length:  # where the border is no nearer than half a window
                 assert abs((first + last) / 2 - middle) <= 1
     assert seen.all()
 
