@@ -23,6 +23,7 @@ import numpy.typing as npt
 from adapters.base import Request, Scene, TextRoute
 from adapters.checks import earlier_instances, number_array, of_this_image, real_number, whole_number
 from adapters.results import FloatArray, Instances
+from adapters.rle import BoolArray
 from adapters.text_routes.wording import checked_phrases, checked_synonyms, checked_thresholds
 from sam.errors import BadPrompt, UsageError
 
@@ -194,21 +195,21 @@ def sight_of(scene: Scene, model: TextImageModel, request: Text) -> Sight:
 def answer(sight: Sight, words: Vocabulary, request: Text) -> Instances:
     """What :class:`TextAdapter` answers, from a sight of the image that may have been asked before."""
     from adapters.text_routes.hint import from_hint
-    from adapters.text_routes.naming import Named, answers, close, suggestions
+    from adapters.text_routes.naming import settled, suggestions
     from adapters.text_routes.points import from_points
 
     route = route_of(request, sight.scene)
     if request.hint_point is not None:
         return from_hint(sight, words, masks_of(route, sight, words, request), request.hint_point)
     thresholds = thresholds_of(request, sight)
-    strict = np.array([request.threshold is not None or p in request.thresholds for p in request.phrases])
-    named = named_by(route, sight, words, request)
-    limit = request.max_instances
-    found = answers(named, words, thresholds, strict=strict, limit=limit)
-    near = close(named, found, thresholds)
-    if route == "auto" and near.any():
-        named = Named.concatenate([named, from_points(sight, words, near)])
-        found = answers(named, words, thresholds, strict=strict, limit=limit)
+    found, named = settled(
+        named_by(route, sight, words, request),
+        words,
+        thresholds,
+        strict=strict_of(request),
+        limit=request.max_instances,
+        further=(lambda near: from_points(sight, words, near)) if route == "auto" else None,
+    )
     places = suggestions(named, found, thresholds)
     return found.with_suggestions(places["points"], places["prompts"])
 
@@ -264,6 +265,11 @@ def thresholds_of(request: Text, sight: Sight) -> FloatArray:
     if request.threshold is not None:
         usual = request.threshold
     return np.array([request.thresholds.get(phrase, usual) for phrase in request.phrases], np.float32)
+
+
+def strict_of(request: Text) -> BoolArray:
+    """(P,) phrases whose threshold the request names, which then counts for what a detector knows too."""
+    return np.array([request.threshold is not None or p in request.thresholds for p in request.phrases])
 
 
 def usual_threshold(scene: Scene, model: TextImageModel, clip: str | None) -> float:

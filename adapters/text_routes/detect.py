@@ -34,8 +34,7 @@ def from_detector(sight: Sight, words: Vocabulary, meant: tuple[tuple[str, ...],
         found = detected(sight, meant)
         known = names_match(found, meant)
         if words.has_negatives:
-            seen = look_at(sight.scene.image, found, sight.model)
-            found, known = seen.instances, known & ~words.ruled_out(seen.vectors)
+            known &= ~words.ruled_out(look_at(sight.scene.image, found, sight.model).vectors)
         return Named(found, known * found.detector_score[:, None], known)
     names = {name.casefold() for name in detector.names}
     by_name = np.array([any(word.casefold() in names for word in several) for several in meant])
