@@ -17,6 +17,7 @@ from torch import Tensor
 
 from adapters import clip, clip_dense
 from adapters.clip import TEMPLATES, TextImageModel
+from adapters.text_routes import vocabulary
 from sam.checkpoints import save_weights
 from sam.errors import BadPrompt, CheckpointError, UsageError
 
@@ -156,6 +157,43 @@ def test_a_file_is_looked_at_as_the_published_weights_of_its_architecture() -> N
     )
     assert clip._usual_preprocessing("ViT-B-16-SigLIP", model)["mean"] == (0.5, 0.5, 0.5)
     assert clip._usual_preprocessing("ViT-B-32", model)["mean"] == open_clip.OPENAI_DATASET_MEAN
+
+
+class SigLipTokens:
+    """In place of SigLIP's tokenizer, which is downloaded: letters as tokens, 1 ends a text and fills up."""
+
+    context_length = 64
+
+    def __call__(self, texts: list[str], context_length: int = 64) -> Tensor:
+        rows = [[3 + ord(c) % 100 for c in text][: context_length - 1] for text in texts]
+        return torch.tensor([row + [1] * (context_length - len(row)) for row in rows])
+
+
+def test_a_published_siglip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its configuration as open_clip has it, random weights: bias, 64 tokens, its own mean and deviation."""
+    monkeypatch.setattr(clip, "_tokenizer", lambda name: SigLipTokens())
+    monkeypatch.setattr(clip, "_load_file", lambda *_: None)
+    (tmp_path / "weights.safetensors").touch()
+    model = TextImageModel.load("ViT-B-16-SigLIP", tmp_path / "weights.safetensors")
+    assert (model.bias, model.context_length, model.size, model.width) == (-10, 64, (224, 224), 768)
+    picture = noise(224, 224)
+    pixels = model.prepare(picture)
+    expected = torch.from_numpy(picture).permute(2, 0, 1).float() / 127.5 - 1  # mean and deviation .5
+    torch.testing.assert_close(pixels, expected, atol=1e-6, rtol=0)
+    seen = model.encode_pictures([picture])
+    monkeypatch.setattr(vocabulary, "COMMON", ())  # each word takes as long as with published weights
+    monkeypatch.setattr(vocabulary, "BACKGROUND", ())
+    words = vocabulary.Vocabulary.of(model, ["a zebra"])
+    theirs = model.model
+    with torch.inference_mode():
+        tokens = SigLipTokens()([template.format("a zebra") for template in TEMPLATES])
+        mean = theirs.encode_text(tokens, normalize=True).mean(0)
+        logit = theirs.logit_scale.exp() * seen[0] @ (mean / mean.norm()) + theirs.logit_bias
+    found = words.relevance(seen)[0, 0]
+    assert found == pytest.approx(float(logit.sigmoid()), rel=1e-3) and found > 0
+    assert len(model.encode_phrases(["z" * 62, "z" * 63], ("{}",))) == 2
+    with pytest.raises(BadPrompt, match="reads 64 tokens"):
+        model.encode_phrases(["z" * 64], ("{}",))
 
 
 @pytest.mark.parametrize(
