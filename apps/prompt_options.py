@@ -21,7 +21,7 @@ from sam.errors import UsageError
 MODEL_FIELDS = {
     "detector": {"detect", "text"},
     "trust": {"detect", "text"},
-    "annotations": {"detect"},
+    "annotations": {"detect", "text"},
     "clip": {"text", "relabel"},
     "pretrained": {"text", "relabel"},
 }
@@ -29,6 +29,7 @@ MODEL_FIELDS = {
 _DETECT_OPTIONS = {"classes": "--class", "trust": "--trust-detector"} | {
     name: f"--{name}" for name in ("conf", "iou", "detector", "annotations")
 }
+_OF_DETECTOR = ("detector", "trust", "annotations")
 _TEXT_OPTIONS = {
     "negatives": "--negative", "threshold": "--text-threshold", "route": "--route", "clip": "--clip",
     "pretrained": "--pretrained",
@@ -107,7 +108,7 @@ def _named(
     requests: list[Request] = []
     shared: dict[str, Any] = {}
     if phrases:
-        shared = {name: detect_fields[name] for name in ("detector", "trust") if name in detect_fields}
+        shared = {name: detect_fields[name] for name in _OF_DETECTOR if name in detect_fields}
         requests.append(Text(*phrases, **shared, **text_fields))
     elif text_fields:
         _refuse(_TEXT_OPTIONS[next(iter(text_fields))], "--text")
@@ -115,7 +116,7 @@ def _named(
         requests.append(Detect(**detect_fields))
     else:
         for name in detect_fields.keys() - shared.keys():
-            _refuse(_DETECT_OPTIONS[name], "--detect")
+            _refuse(_DETECT_OPTIONS[name], "--detect or --text" if name in _OF_DETECTOR else "--detect")
     return requests
 
 

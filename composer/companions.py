@@ -76,6 +76,11 @@ class Companions:
         from adapters.detector import UltralyticsDetector
 
         if name is None:
+            if annotations is not None:
+                raise UsageError(
+                    "annotations belong to a COCO results file (.json): name that too (detector=)",
+                    field="annotations",
+                )
             return UltralyticsDetector.load(locate_detector(self._preset), trust=False)
         path = Path(name)
         if path.suffix.lower() == RESULTS_SUFFIX:

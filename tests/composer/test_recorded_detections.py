@@ -106,6 +106,8 @@ def test_companions(folder: Path, composer: Composer) -> None:
     scene = composer.open(folder / "yard.jpg")
     with pytest.raises(UsageError, match="annotations belong to a COCO results file"):
         scene.run(Detect(detector="yolo11n.pt", annotations="a.json"))
+    with pytest.raises(UsageError, match=r"COCO results file .*: name that too"):
+        composer.companions.detector(None, trust=False, annotations="a.json")
     with pytest.raises(UsageError, match=r"detectors/yolo11n\.pt: reading a \.pt file runs"):
         scene.run(Detect(detector="yolo11n.pt"))
     first, second = (
