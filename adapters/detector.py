@@ -277,13 +277,14 @@ def _load_own(path: Path) -> UltralyticsDetector:
             field="detector",
         )
     model = ultralytics.YOLO(str(description))
-    from ultralytics.nn.tasks import DetectionModel, guess_model_scale
+    from ultralytics.nn import tasks
     from ultralytics.utils import YAML
 
-    build: Any = DetectionModel
-    shapes = dict(YAML.load(description))
-    shapes |= {"scale": guess_model_scale(about["architecture"]), "yaml_file": about["architecture"]}
-    network = build(shapes, nc=len(names), verbose=False)
+    untyped: Any = tasks
+    reader: Any = YAML
+    shapes = dict(reader.load(description))
+    shapes |= {"scale": untyped.guess_model_scale(about["architecture"]), "yaml_file": about["architecture"]}
+    network = untyped.DetectionModel(shapes, nc=len(names), verbose=False)
     load_weights(network, path)
     network.names = dict(enumerate(names))
     model.model = network.eval()

@@ -142,7 +142,9 @@ def _read(path: Path) -> Preset:
         config = ModelConfig.from_mapping(path.stem, model)
     else:
         raise config_error(path, ("model",), "expected the name of a model, or its description")
-    companions = {key: values[key] for key in ("detector", "clip") if values.get(key) is not None}
+    detector, clip = (
+        None if values.get(key) is None else _weights(values[key], path, key) for key in ("detector", "clip")
+    )
     return Preset(
         name=path.stem,
         description=str(values.get("description", "")),
@@ -150,7 +152,8 @@ def _read(path: Path) -> Preset:
         weights=_weights(values.get("weights"), path),
         defaults=_defaults(values, path),
         folder=path.parent,
-        **{key: _weights(value, path, key) for key, value in companions.items()},
+        detector=detector,
+        clip=clip,
     )
 
 
