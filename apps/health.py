@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from composer.presets import Part, Preset
 
 State = Literal["ok", "note", "broken"]
 
@@ -141,25 +144,38 @@ def machine() -> list[Finding]:
 
 
 def weights() -> list[Finding]:
-    """For every preset, whether its weights are here and are the pinned file. Not downloaded is no fault."""
+    """For every preset, whether the files that it names are here and are the pinned ones.
+
+    They are its weights and those of its companions. Not downloaded is no fault.
+    """
     from composer.presets import load_preset, preset_names
-    from composer.weights import expected_path, verify
     from sam.errors import SamComposerError
 
     findings = []
     for name in preset_names():
         try:
             preset = load_preset(name)
-            if preset.weights.url and not expected_path(preset).exists():
-                detail = f"not downloaded (`{DISTRIBUTION} models pull {name}`)"
-                findings.append(Finding(f"weights {name}", "note", detail))
-                continue
-            path = verify(preset)
-            checked = "size and SHA-256 right" if preset.weights.sha256 else "no SHA-256 pinned"
-            findings.append(Finding(f"weights {name}", "ok", f"{path}: {checked}"))
         except SamComposerError as error:
             findings.append(Finding(f"weights {name}", "broken", str(error)))
+            continue
+        findings += [_weights_file(preset, part) for part in preset.files]
     return findings
+
+
+def _weights_file(preset: Preset, part: Part) -> Finding:
+    from composer.weights import expected_path, verify
+    from sam.errors import SamComposerError
+
+    named = preset.files[part]
+    subject = f"{part} {preset.name}"
+    if named.url and not expected_path(preset, part).exists():
+        return Finding(subject, "note", f"not downloaded (`{DISTRIBUTION} models pull {preset.name}`)")
+    try:
+        path = verify(preset, part)
+    except SamComposerError as error:
+        return Finding(subject, "broken", str(error))
+    checked = "size and SHA-256 right" if named.sha256 else "no SHA-256 pinned"
+    return Finding(subject, "ok", f"{path}: {checked}")
 
 
 def space() -> list[Finding]:

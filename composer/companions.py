@@ -69,7 +69,7 @@ class Companions:
         if name is None:
             if pretrained is not None:
                 raise UsageError("pretrained belongs to a model: name that too (clip=)", field="clip")
-            return TextImageModel.load(locate_clip(self._preset), device=self._device)
+            return TextImageModel.load(locate_clip(self._preset).parent, device=self._device)
         return TextImageModel.load(name, pretrained, device=self._device)
 
     def _load(self, name: str | None, trust: bool, annotations: str | None) -> Detector:

@@ -96,7 +96,7 @@ class Composer:
         where = choose_device(device)
         how = choose_precision(where, precision)
         if checkpoint is not None:
-            chosen = replace(chosen, weights=WeightsFile(str(checkpoint)), embedded=False)
+            chosen = replace(chosen, weights=WeightsFile(str(checkpoint)))
             path = Path(checkpoint)
         else:
             path = locate(chosen)
@@ -167,7 +167,7 @@ class Composer:
         return {
             "preset": self.preset.name,
             "weights": self.preset.weights.file
-            if self.preset.embedded
+            if self.preset.weights.embedded
             else Path(self.preset.weights.file).name,
             "weights_sha256": self.model.digest or None,
             "device": str(self.device),

@@ -6,15 +6,18 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from adapters.base import Defaults, EdgeSource, TextRoute
 from composer.configs import check_keys, config_error, configs_folder, load_yaml
 from sam.errors import UsageError
 from sam.variants import ModelConfig
 
+Part = Literal["weights", "clip", "detector"]
+"""Keys of a preset that name a file of weights: the segmenter's, its text-image model's, its detector's."""
+PARTS: tuple[Part, ...] = get_args(Part)
 EMBEDDED = "embedded"
-"""``weights.source`` of weights that come with the package, in ``sam/weights``."""
+"""``source`` of weights that come with the package, in ``sam/weights``."""
 _KEYS = ("description", "model", "weights", "everything", "boxes", "edges", "text", "detector", "clip")
 
 
@@ -23,16 +26,18 @@ class WeightsFile:
     """Where a preset's weights are, and how to tell that they are the right ones.
 
     Attributes:
-        file: file name; for a preset given by path, relative to its YAML file.
+        file: file name; below ``sam/weights`` for embedded ones, else relative to the preset's YAML file.
         url: where ``sam-composer models pull`` gets it; None for embedded and local weights.
         bytes: size, or None where it is not pinned.
         sha256: hex digest, or None where it is not pinned.
+        embedded: it comes with the package.
     """
 
     file: str
     url: str | None = None
     bytes: int | None = None
     sha256: str | None = None
+    embedded: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,9 @@ class Preset:
         description: one line.
         model: shapes of the segmenter.
         weights: its weights.
-        embedded: the weights come with the package.
         defaults: thresholds chosen for these weights.
         folder: where the YAML file is; a local preset's weights are looked for there.
-        detector: its own detector, in the same places as its weights; None: it has none.
+        detector: its own detector; None: it has none.
         clip: its own text-image model, the weights file of a folder in open_clip's form; None: it has none.
     """
 
@@ -55,11 +59,16 @@ class Preset:
     description: str
     model: ModelConfig
     weights: WeightsFile
-    embedded: bool
     defaults: Defaults
     folder: Path
     detector: WeightsFile | None = None
     clip: WeightsFile | None = None
+
+    @property
+    def files(self) -> dict[Part, WeightsFile]:
+        """All files of weights that it names, by their keys, its own ``weights`` first."""
+        named: dict[Part, WeightsFile | None] = {part: getattr(self, part) for part in PARTS}
+        return {part: file for part, file in named.items() if file is not None}
 
 
 def preset_names() -> list[str]:
@@ -122,21 +131,23 @@ def _read(path: Path) -> Preset:
         config = ModelConfig.from_mapping(path.stem, model)
     else:
         raise config_error(path, ("model",), "expected the name of a model, or its description")
-    weights, embedded = _weights(values.get("weights"), path)
-    companions = {key: values[key] for key in ("detector", "clip") if values.get(key) is not None}
+    named = [key for key in ("detector", "clip") if values.get(key) is not None]
+    companions = {key: _weights(values[key], path, key) for key in named}
+    if "clip" in companions and companions["clip"].url is not None:
+        # One URL would fetch the weights without the description beside them.
+        raise config_error(path, ("clip", "url"), "a text-image model is a folder, which cannot be pulled")
     return Preset(
         name=path.stem,
         description=str(values.get("description", "")),
         model=config,
-        weights=weights,
-        embedded=embedded,
+        weights=_weights(values.get("weights"), path),
         defaults=_defaults(values, path),
         folder=path.parent,
-        **{key: _weights(value, path, key)[0] for key, value in companions.items()},
+        **companions,
     )
 
 
-def _weights(values: Any, path: Path, key: str = "weights") -> tuple[WeightsFile, bool]:
+def _weights(values: Any, path: Path, key: str = "weights") -> WeightsFile:
     if not isinstance(values, Mapping) or not isinstance(values.get("file"), str):
         raise config_error(path, (key,), "expected a mapping with at least `file`")
     check_keys(values, ("file", "url", "bytes", "sha256", "source"), path, key)
@@ -148,7 +159,7 @@ def _weights(values: Any, path: Path, key: str = "weights") -> tuple[WeightsFile
         raise config_error(path, (key, "bytes"), f"expected a number of bytes, not {size!r}")
     if digest is not None and (not isinstance(digest, str) or len(digest) != 64):
         raise config_error(path, (key, "sha256"), "expected 64 hexadecimal digits, in quotes")
-    return WeightsFile(values["file"], values.get("url"), size, digest), source == EMBEDDED
+    return WeightsFile(values["file"], values.get("url"), size, digest, source == EMBEDDED)
 
 
 def _defaults(values: Mapping[str, Any], path: Path) -> Defaults:

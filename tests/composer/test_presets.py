@@ -23,8 +23,8 @@ def test_each_is_pinned_and_described(name: str) -> None:
     assert preset.name == name
     assert preset.description
     assert preset.weights.bytes and preset.weights.sha256
-    assert preset.embedded == (name == "tiny")
-    assert (preset.weights.url is None) == preset.embedded
+    assert preset.weights.embedded == (name == "tiny")
+    assert (preset.weights.url is None) == preset.weights.embedded
 
 
 @pytest.mark.parametrize("name", ["mobile", "vit_b", "vit_h", "vit_l"])
@@ -34,10 +34,13 @@ def test_published_weights_keep_the_published_thresholds(name: str) -> None:
 
 
 def test_the_embedded_weights_are_the_pinned_ones() -> None:
-    preset = load_preset("tiny")
-    path = expected_path(preset)
-    assert path.stat().st_size == preset.weights.bytes
-    assert file_digest(path) == preset.weights.sha256
+    embedded = [(one, part) for one in map(load_preset, preset_names()) for part in one.files]
+    embedded = [(preset, part) for preset, part in embedded if preset.files[part].embedded]
+    assert "tiny" in {preset.name for preset, _ in embedded}
+    for preset, part in embedded:
+        path = expected_path(preset, part)
+        assert path.stat().st_size == preset.files[part].bytes
+        assert file_digest(path) == preset.files[part].sha256
 
 
 def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
@@ -73,6 +76,8 @@ def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
         ({"text": {"threshold": "high"}}, "text.threshold: expected a number, not 'high'"),
         ({"text": {"treshold": 0.5}}, "treshold: unknown key"),
         ({"clip": {"sha256": "x"}}, "clip: expected a mapping with at least `file`"),
+        ({"clip": {"file": "x", "url": "http://x"}}, "clip.url: a text-image model is a folder"),
+        ({"detector": {"file": "x", "source": "moon"}}, "detector.source: expected 'embedded'"),
     ],
 )
 def test_a_bad_file_says_where(tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -101,3 +106,18 @@ def test_a_model_beside_the_preset(tmp_path: Path) -> None:
     config = load_model_config("wide.yaml", tmp_path)
     assert config.name == "wide"
     assert config.decoder.embed_dim == 64
+
+
+def test_companions_have_sources_of_their_own(tmp_path: Path) -> None:
+    values = {"model": "tiny", "weights": {"file": "w.safetensors"}}
+    clip = {"source": "embedded", "file": "tiny-clip/open_clip_model.safetensors"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(values | {"clip": clip, "detector": {"file": "d.safetensors"}}))
+    preset = load_preset(path)
+    assert {part: file.embedded for part, file in preset.files.items()} == {
+        "weights": False,
+        "clip": True,
+        "detector": False,
+    }
+    assert expected_path(preset, "clip").parts[-4:] == ("sam", "weights", *clip["file"].split("/"))
+    assert expected_path(preset, "detector") == tmp_path / "d.safetensors"

@@ -14,7 +14,7 @@ import pytest
 
 from composer import downloads
 from composer.presets import Preset, WeightsFile, load_preset
-from composer.weights import cache_folder, expected_path, locate, pull, verify
+from composer.weights import cache_folder, expected_path, locate, locate_clip, locate_detector, pull, verify
 from sam.errors import CheckpointError, EnvironmentProblem, UsageError
 
 BODY = bytes(range(256)) * 3000
@@ -94,7 +94,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def preset(server: Script, cache: Path, tmp_path: Path) -> Preset:
     shape = load_preset("vit_b")
     weights = WeightsFile("weights.bin", server.url, len(BODY), DIGEST)
-    return replace(shape, name="mine", weights=weights, embedded=False, folder=tmp_path)
+    return replace(shape, name="mine", weights=weights, folder=tmp_path)
 
 
 def files(folder: Path) -> list[str]:
@@ -325,3 +325,32 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
     assert cache_folder() == tmp_path / "xdg" / "sam-composer"
     monkeypatch.setenv("SAM_COMPOSER_CACHE", "~/own")
     assert cache_folder() == tmp_path / "own"
+
+
+def test_companions_are_where_they_say_themselves(preset: Preset, tmp_path: Path) -> None:
+    file = "tiny-clip/open_clip_model.safetensors"
+    local = replace(preset, clip=WeightsFile(file), detector=WeightsFile("own.safetensors", embedded=True))
+    assert expected_path(local, "clip") == tmp_path / file
+    embedded = expected_path(load_preset("tiny")).parent
+    assert expected_path(local, "detector") == embedded / "own.safetensors"
+    assert expected_path(replace(local, clip=WeightsFile(file, embedded=True)), "clip") == embedded / file
+
+
+def test_messages_about_companions_name_their_own_key(preset: Preset) -> None:
+    with pytest.raises(UsageError, match=r"no detector of its own; name one \(detector=, --detector\)"):
+        locate_detector(preset)
+    with pytest.raises(CheckpointError, match=r"names it in clip\.file$") as caught:
+        locate_clip(replace(preset, clip=WeightsFile("clip/open_clip_model.safetensors")))
+    assert (caught.value.code, caught.value.field) == ("weights_missing", "clip")
+    with pytest.raises(CheckpointError, match=r"tiny-no/x: the package's own file is missing"):
+        locate_clip(replace(preset, clip=WeightsFile("tiny-no/x", embedded=True)))
+
+
+def test_a_detector_is_pulled_and_pinned_like_weights(preset: Preset, cache: Path) -> None:
+    with_detector = replace(preset, detector=replace(preset.weights, file="d.bin"))
+    with pytest.raises(CheckpointError, match=r"weights of the detector .* models pull mine.*d\.bin"):
+        locate_detector(with_detector)
+    assert pull(with_detector, part="detector") == cache / "d.bin" == locate_detector(with_detector)
+    (cache / "d.bin").write_bytes(OTHER)
+    with pytest.raises(CheckpointError, match="run `sam-composer models pull mine`"):
+        locate_detector(with_detector)
