@@ -19,12 +19,14 @@ from composer.clip_training.pictures import Sampler, make_batch, train_pictures
 from composer.clip_training.schedule import Optimiser
 from composer.clip_training.teacher import fewer_dimensions, teacher_vectors
 from composer.clip_training.words import Phrases, corpus, train_words
-from composer.formats.atomic import atomic_file, ensure_folder, write_json
+from composer.formats.atomic import ensure_folder, write_json, write_text, writing
 from composer.training_data import opened
-from sam.checkpoints import read_weights, save_weights
-from sam.errors import UsageError
+from sam.checkpoints import load_training_state, read_weights, save_training_state, save_weights
+from sam.errors import CheckpointError, UsageError
+from sam.training.trainer import read_log
 
 STATE, LOG = "state.pt", "log.jsonl"
+PARTS = ("words", "pictures")
 SAVE_EVERY, LOG_EVERY, CHECK_EVERY = 250, 20, 500
 BACKBONE = "image_encoder.backbone."
 
@@ -71,12 +73,12 @@ class _Progress:
             self.watch.on_check(self.part, step, found)
         self.stopped = self.watch.should_stop()
         if step % SAVE_EVERY == 0 or over or self.stopped:
-            with atomic_file(self.folder / STATE) as file:
-                torch.save({"part": self.part, **self.optimiser.state()}, file)
+            save_training_state(self.folder / STATE, {"part": self.part, **self.optimiser.state()})
         return self.stopped
 
     def _log(self, entry: dict[str, Any]) -> None:
-        with (self.folder / LOG).open("a") as file:
+        path = self.folder / LOG
+        with writing(path), path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
 
 
@@ -96,7 +98,7 @@ def train(run: ClipRun, folder: Path, *, data: Path, packed: Path, watch: Watch 
     Raises:
         UsageError, BadAnnotation: a set is missing or damaged.
         EnvironmentProblem: the teacher is not installed.
-        CheckpointError: the state belongs to another model.
+        CheckpointError: the state is damaged, or belongs to another model or program.
     """
     torch.manual_seed(run.seed)
     torch.set_flush_denormal(True)
@@ -118,9 +120,8 @@ def train(run: ClipRun, folder: Path, *, data: Path, packed: Path, watch: Watch 
     state = _read_state(folder / STATE)
 
     first = Optimiser(model, {"text.": float(run.words["learning_rate"])}, run.words["steps"], run.seed)
-    if state is None or state["part"] == "words":
-        if state:
-            first.restore(state)
+    if state is None or state["part"] == PARTS[0]:
+        _go_on(folder, first, state)
         progress = _Progress(folder, "words", first, watch)
         train_words(model.text, phrases, first, run.words["batch"], progress)  # type: ignore[arg-type]
         if progress.stopped:
@@ -130,7 +131,7 @@ def train(run: ClipRun, folder: Path, *, data: Path, packed: Path, watch: Watch 
     rates = {"": float(run.pictures["learning_rate"]), "text.": float(run.pictures["text_learning_rate"])}
     second = Optimiser(model, rates, run.pictures["steps"], run.seed)
     if state:
-        second.restore(state)
+        _go_on(folder, second, state)
     check = Check(sets, held, run.vocabulary, tokenizer, _normalise, run.model)
     progress = _Progress(folder, "pictures", second, watch, lambda: check(second.average))
     side = int(run.model["model_cfg"]["vision_cfg"]["image_size"])
@@ -191,8 +192,32 @@ def _start_backbone(model: nn.Module, path: Path) -> None:
 def _read_state(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return found
+    state = load_training_state(path)
+    if state.get("part") not in PARTS:
+        raise _foreign(path)
+    return state
+
+
+def _go_on(folder: Path, optimiser: Optimiser, state: Mapping[str, Any] | None) -> None:
+    """Take up a saved state, or begin, and drop the log's rows of steps that are about to be done again."""
+    if state is not None:
+        try:
+            optimiser.restore(state)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise _foreign(folder / STATE) from error
+    reached = (PARTS.index(state["part"]), optimiser.step) if state is not None else (0, 0)
+    path = folder / LOG
+    if path.is_file():
+        rows = [row for row in read_log(path) if row.get("part") in PARTS]
+        kept = [row for row in rows if (PARTS.index(row["part"]), row["step"]) <= reached]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def _foreign(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: the state of another model or program; choose another folder for this run",
+        code="state_foreign",
+    )
 
 
 def _normalise(pictures: Tensor) -> Tensor:
