@@ -27,6 +27,9 @@ CODE = "pipeline_invalid"
 MAX_NAME = 64
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _INSTANCES = re.compile(r"\bInstances\b")
+_PLAIN = (str, int, float, list, tuple, Mapping)
+"""Types that can be compared by value: arrays cannot, and Instances are not worth it."""
+_NONE = object()
 _ONE_PIXEL = encode_mask(np.ones((1, 1), np.bool_))
 
 
@@ -228,9 +231,19 @@ def _checked_name(name: Any) -> str:
 
 
 def _given(request: Request) -> dict[str, Any]:
-    """The fields of a request that differ from their defaults."""
-    values = {field: getattr(request, field.name) for field in dataclasses.fields(request)}
-    return {field.name: value for field, value in values.items() if value is not field.default}
+    """The fields of a request that differ from their defaults, as its signature has these.
+
+    A request may have an __init__ of its own, and keep what it was given in another form: a copy of a list.
+    """
+    defaults = {name: one.default for name, one in inspect.signature(type(request)).parameters.items()}
+    values = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
+    return {
+        name: value for name, value in values.items() if not _is_default(value, defaults.get(name, _NONE))
+    }
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    return value is default or (isinstance(value, _PLAIN) and bool(value == default))
 
 
 def _sorts(request: type[Request]) -> dict[str, Sort]:
