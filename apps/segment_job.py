@@ -103,12 +103,17 @@ class SegmentJob:
 
     def _manifest(self, composer: Composer) -> dict[str, Any]:
         model = composer.describe()
-        return {
+        requests = self.requests if self.pipeline is None else [step.request for step in self.pipeline]
+        companions = composer.companions.named_by(requests)
+        manifest = {
             "sam_composer": __version__,
             "preset": model["preset"],
             "weights_sha256": model["weights_sha256"],
             "requests": [request_record(request) for request in self.requests],
-        } | ({} if self.pipeline is None else {"pipeline": self.pipeline.record()})
+        }
+        if companions:
+            manifest["companions"] = companions
+        return manifest if self.pipeline is None else manifest | {"pipeline": self.pipeline.record()}
 
 
 def find_photos(paths: Sequence[Path], out: Path) -> list[Path]:
@@ -142,8 +147,9 @@ def summary(tally: Tally, load_seconds: float, out: Path) -> str:
     images = f"{tally.done} of {tally.total} images" if tally.total > 1 else "1 image"
     failed = f", {len(tally.failures)} failed" if tally.failures else ""
     masks = "1 mask" if tally.masks == 1 else f"{tally.masks} masks"
+    passes = "1 encoder pass" if tally.encoder_passes == 1 else f"{tally.encoder_passes} encoder passes"
     return (
-        f"{images} done{failed}: {masks} in {tally.seconds:.1f} s "
+        f"{images} done{failed}: {masks} in {tally.seconds:.1f} s, {passes} "
         f"(and {load_seconds:.1f} s to load the model); results in {out}"
     )
 

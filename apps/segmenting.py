@@ -35,6 +35,7 @@ class Tally:
     Attributes:
         done: images whose results are written.
         masks: in them.
+        encoder_passes: that their results took.
         failures: what went wrong with the others, in order.
         seconds: since the first image was opened.
     """
@@ -42,6 +43,7 @@ class Tally:
     total: int
     done: int = 0
     masks: int = 0
+    encoder_passes: int = 0
     failures: list[Exception] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -117,6 +119,7 @@ class Run:
     def answer(self, path: Path) -> Outcome:
         """Read, encode and ask about one image; ``timings`` are the seconds of each step."""
         clock = _Clock()
+        before = self.composer.cache.stats.encodes
         image = open_image(path, limits=self.composer.limits)
         clock.lap("read")
         scene = Scene(self.composer, image)
@@ -129,7 +132,8 @@ class Run:
         if self.pipeline is not None:
             answers = _answers(scene, self.pipeline, clock)
         steps = None if self.pipeline is None else self.pipeline.record()
-        return Outcome(image, tuple(answers), self.composer.describe(), clock.seconds, steps)
+        passes = self.composer.cache.stats.encodes - before
+        return Outcome(image, tuple(answers), self.composer.describe(), clock.seconds, steps, passes)
 
     def _write(self, outcome: Outcome, stem: str, tally: Tally) -> None:
         if tally.done == 0:  # not before there is something to remember
@@ -138,6 +142,7 @@ class Run:
             writer.write(stem, outcome, self.out)
         tally.done += 1
         tally.masks += len(outcome.instances)
+        tally.encoder_passes += outcome.encoder_passes or 0
 
     def _finish(self, tally: Tally) -> None:
         for writer in self.writers if tally.done else ():

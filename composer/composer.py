@@ -163,8 +163,12 @@ class Composer:
         return self.cache.get_or_encode(key, lambda: self._encode(pixels))
 
     def describe(self) -> dict[str, Any]:
-        """The model as reports name it: preset, weights digest, device, precision."""
-        return {
+        """The model as reports name it: preset, weights digest, device, precision.
+
+        ``companions`` are the text-image models and detectors that have answered so far, if any have.
+        """
+        companions = self.companions.describe()
+        about = {
             "preset": self.preset.name,
             "weights": self.preset.weights.file
             if self.preset.weights.embedded
@@ -173,6 +177,7 @@ class Composer:
             "device": str(self.device),
             "precision": self.precision.name,
         }
+        return about | ({"companions": companions} if companions else {})
 
     def _encode(self, pixels: npt.NDArray[np.uint8]) -> Embedding:
         with self._encoder_lock:
