@@ -107,6 +107,13 @@ class TextImageModel:
         where = torch.device(device)
         folder = Path(name)
         if folder.is_dir() or folder.name == WEIGHTS:
+            if pretrained is not None:
+                raise UsageError(
+                    f"{name}: a folder holds its own weights, so {str(pretrained)!r} is of no use; leave it "
+                    "out, or name the architecture in place of the folder",
+                    code="clip_unknown",
+                    field="pretrained",
+                )
             return cls._of_folder(folder if folder.is_dir() else folder.parent, where)
         name = _known_architecture(str(name))
         if pretrained is None:
@@ -227,10 +234,13 @@ class TextImageModel:
     def _check_lengths(self, phrases: Sequence[str], templates: tuple[str, ...]) -> None:
         """Tokenizers cut long texts off without a word; what a person asked would be read in half."""
         longest = max(templates, key=len)
-        # One token more than the model reads, and none of a text that fits gets there.
         texts = ["", *(longest.format(phrase) for phrase in phrases)]
-        last = self._tokenizer(texts, context_length=self.context_length + 1)[:, -1]
-        for phrase, too_long in zip(phrases, (last[1:] != last[0]).tolist(), strict=True):
+        # With room for one token more a text that fits is the same, and does not get there. Either may hide
+        # that it was cut: SigLIP's end is also what fills up, and other tokenizers put no end.
+        wide = self._tokenizer(texts, context_length=self.context_length + 1)
+        cut = (self._tokenizer(texts, context_length=self.context_length) != wide[:, :-1]).any(1)
+        beyond = wide[:, -1] != wide[0, -1]
+        for phrase, too_long in zip(phrases, (cut | beyond)[1:].tolist(), strict=True):
             if too_long:
                 raise BadPrompt(
                     f"phrase {shortened(phrase)!r} has too many words: {self.name} reads "

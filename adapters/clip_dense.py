@@ -5,20 +5,21 @@ Three ways, by what the image tower is:
 - open_clip's vision transformer: the last block's attention compares values with values instead of queries
   with keys, and nothing is added to it or done after it. Places then keep to themselves what they show (mean
   IoU over eight sets 38, against 14 for the tokens as they are).
-- a convolutional tower of timm with average pooling: its map before the pooling, since the answer for the
-  whole picture is the mean of the places' answers.
-- any other: windows of the image, one by one.
+- a convolutional tower of timm with average pooling and a linear projection: its map before the pooling,
+  since the answer for the whole picture is the mean of the places' answers.
+- any other: overlapping windows of the image, one by one, a window for each cell of the grid.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 Pixels = npt.NDArray[np.uint8]
@@ -28,7 +29,7 @@ ZOOM = 2
 """A side of the image is this many times the side that the tower was trained on: finer places."""
 WINDOWS_PER_SIDE = 6
 WINDOW_SHARE = 0.3
-"""Side of a window, as a share of the image's shorter side."""
+"""Least side of a window, as a share of the image's shorter side."""
 
 
 def dense_features(model: Any, prepare: Prepare, image: Pixels, size: tuple[int, int]) -> Tensor:
@@ -104,9 +105,16 @@ def _positions(embedding: Tensor, height: int, width: int) -> Tensor:
 def _is_pooled_map(tower: Any) -> bool:
     """A timm tower that averages a map of places and projects it linearly."""
     trunk = getattr(tower, "trunk", None)
-    pool = getattr(getattr(getattr(trunk, "head", None), "global_pool", None), "pool_type", None)
+    after = getattr(trunk, "head", None)
+    pool = getattr(getattr(after, "global_pool", None), "pool_type", None)
     names = [name for name, _ in tower.head.named_children()] if hasattr(tower, "head") else []
-    return pool == "avg" and set(names) <= {"drop", "proj"} and hasattr(trunk, "forward_features")
+    return (
+        pool == "avg"
+        and set(names) <= {"drop", "proj"}
+        and isinstance(getattr(after, "pre_logits", nn.Identity()), nn.Identity)
+        and isinstance(getattr(after, "fc", None), nn.Identity | nn.Linear)
+        and getattr(trunk, "output_fmt", "NCHW") == "NCHW"  # Swin's is another, of one size only
+    )
 
 
 def _of_map(tower: Any, pixels: Tensor) -> Tensor:
@@ -114,19 +122,29 @@ def _of_map(tower: Any, pixels: Tensor) -> Tensor:
     after = tower.trunk.head
     norm = getattr(after, "norm", None)  # ConvNeXt's comes after the pooling
     places = places.permute(0, 2, 3, 1)
-    if norm is not None and not isinstance(norm, torch.nn.Identity):
+    if norm is not None and not isinstance(norm, nn.Identity):
         places = F.layer_norm(places, places.shape[-1:], norm.weight, norm.bias, norm.eps)
-    found: Tensor = tower.head(places)[0]
+    # The projection is the tower's or, as MobileCLIP's, the trunk's own classifier; the other does nothing.
+    found: Tensor = tower.head(after.fc(places))[0]
     return found
 
 
 def _of_windows(model: Any, prepare: Prepare, image: Pixels) -> Tensor:
     height, width = image.shape[:2]
-    side = max(1, round(WINDOW_SHARE * min(height, width)))
-    rows = max(1, round(WINDOWS_PER_SIDE * height / max(height, width)))
-    columns = max(1, round(WINDOWS_PER_SIDE * width / max(height, width)))
-    tops = np.linspace(0, height - side, rows).round().astype(int)
-    lefts = np.linspace(0, width - side, columns).round().astype(int)
-    batch = [prepare(image[top : top + side, left : left + side]) for top in tops for left in lefts]
+    rows, columns = (math.ceil(WINDOWS_PER_SIDE * side / max(height, width)) for side in (height, width))
+    least = round(WINDOW_SHARE * min(height, width))
+    down, across = _windows(height, rows, least), _windows(width, columns, least)
+    batch = [prepare(np.ascontiguousarray(image[some, others])) for some in down for others in across]
     found: Tensor = model.encode_image(torch.stack(batch), normalize=True)
     return found.reshape(rows, columns, -1)
+
+
+def _windows(length: int, count: int, least: int) -> list[slice]:
+    """A window for each of ``count`` equal cells along a side, around the cell's middle where that fits in.
+
+    None is smaller than its cell, so together they cover the side.
+    """
+    side = min(length, max(least, math.ceil(length / count), 1))
+    middles = (np.arange(count) + 0.5) * length / count
+    starts = np.clip(np.round(middles - side / 2), 0, length - side).astype(int)
+    return [slice(start, start + side) for start in starts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -113,7 +113,8 @@ class DetectAdapter:
 
 
 def _class_names(classes: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
+    several = isinstance(classes, Iterable) and not isinstance(classes, str)
+    if not several or not all(isinstance(name, str) for name in classes):
         raise BadPrompt(f'classes must be names such as ["person"], not {classes!r}', field="classes")
     names = tuple(dict.fromkeys(name.strip() for name in classes))
     if not 0 < len(names) <= MAX_CLASSES:

@@ -25,11 +25,15 @@ from sam.checkpoints import load_weights, read_weights, save_weights
 from sam.errors import CheckpointError, EnvironmentProblem, UsageError
 
 OWN_SUFFIX = ".safetensors"
-UNTRUSTED = (".pt", ".pth", ".torchscript", ".engine")
-"""Files of these kinds can run code of their author's when they are read."""
+CODELESS = ".onnx"
+"""The one kind of file of ultralytics' that is read without running code of its author's. Whatever is not
+named here needs trust: a pickle may have any suffix, and none."""
+DESCRIPTIONS = (".yaml", ".yml")
 TASKS = ("detect", "segment", "pose")
 """Kinds of ultralytics models whose answers have upright boxes."""
 NAMES_LISTED = 80
+TEXT_MODEL_PACKAGES = {"clip": "pip install git+https://github.com/ultralytics/CLIP.git"}
+"""What is not on PyPI under the name by which it is imported."""
 PUBLISHED_ARCHITECTURE = re.compile(r"[a-z0-9-]+\.yaml")
 
 
@@ -49,6 +53,7 @@ class UltralyticsDetector:
         self._lock = threading.Lock()
         self.open_vocabulary = hasattr(model, "set_classes")
         self.names = tuple(dict(model.names).values())
+        self._own_names = self.names  # an open vocabulary is changed by what is asked for
 
     @classmethod
     def load(cls, path: Path, *, trust: bool) -> UltralyticsDetector:
@@ -65,10 +70,17 @@ class UltralyticsDetector:
         """
         if path.suffix.lower() == OWN_SUFFIX:
             return _load_own(path)
-        if path.suffix.lower() in UNTRUSTED and not trust:
+        if path.suffix.strip().lower() in DESCRIPTIONS:  # ultralytics would evaluate parts of it as Python
             raise UsageError(
-                f"{path}: reading a {path.suffix} file runs whatever code its author put into it; if you "
-                "know where it comes from, allow it (trust=True, --trust-detector), or export it to .onnx",
+                f"{path}: an architecture, which has no weights; name a file of weights",
+                code="detector_invalid",
+                field="detector",
+            )
+        if path.suffix.lower() != CODELESS and not trust:
+            raise UsageError(
+                f"{path}: reading {f'a {path.suffix} file' if path.suffix else 'it'} runs whatever code its "
+                "author put into it; if you know where it comes from, allow it (trust=True, "
+                "--trust-detector), or export it to .onnx",
                 code="detector_untrusted",
                 field="detector",
             )
@@ -77,6 +89,11 @@ class UltralyticsDetector:
             model = ultralytics.YOLO(str(path))
             task = model.task
             dict(model.names)
+        except ModuleNotFoundError as error:
+            raise EnvironmentProblem(
+                f"{path}: reading it needs the package {error.name}: pip install {error.name}",
+                code="package_missing",
+            ) from error
         except Exception as error:
             # Whatever a foreign file does to a foreign reader: it is no detector that we can use.
             reason = str(error).strip().splitlines()
@@ -102,6 +119,8 @@ class UltralyticsDetector:
         with self._lock:
             if classes is not None:
                 options["classes"] = self._numbers(classes)
+            elif self.open_vocabulary:  # what was asked for before is not what is asked for now
+                self._set_classes(self._own_names)
             (answer,) = self._model.predict(
                 bgr,
                 conf=conf,
@@ -154,10 +173,15 @@ class UltralyticsDetector:
             return
         try:
             self._model.set_classes(list(classes))
+        except ModuleNotFoundError as error:
+            raise EnvironmentProblem(
+                f"{self._where}: its text model, which turns class names into vectors, needs the package "
+                f"{error.name}: {TEXT_MODEL_PACKAGES.get(error.name or '', f'pip install {error.name}')}",
+                code="package_missing",
+            ) from error
         except Exception as error:
             raise EnvironmentProblem(
-                f"{self._where}: its text model, which turns class names into vectors, cannot be loaded "
-                f"({error}); it is downloaded by ultralytics at the first use",
+                f"{self._where}: it cannot be asked for classes of one's own: {error}",
                 code="text_model_missing",
             ) from error
         self.names = tuple(classes)
@@ -234,17 +258,44 @@ def _load_own(path: Path) -> UltralyticsDetector:
             code="detector_invalid",
             field="detector",
         )
-    names, image_size = json.loads(about["names"]), int(about["image_size"])
+    try:
+        names, image_size = json.loads(about["names"]), int(about["image_size"])
+        if not (names and isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ValueError(f"names are {names!r:.80}")
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path}: the metadata of this detector is damaged ({error})",
+            code="detector_invalid",
+            field="detector",
+        ) from error
     ultralytics = _ultralytics()
-    model = ultralytics.YOLO(about["architecture"])
-    from ultralytics.nn.tasks import DetectionModel
+    description = _packaged(about["architecture"])
+    if description is None:
+        raise CheckpointError(
+            f"{path}: ultralytics {ultralytics.__version__} has no architecture {about['architecture']!r}",
+            code="detector_invalid",
+            field="detector",
+        )
+    model = ultralytics.YOLO(str(description))
+    from ultralytics.nn import tasks
+    from ultralytics.utils import YAML
 
-    build: Any = DetectionModel
-    network = build(about["architecture"], nc=len(names), verbose=False)
+    untyped: Any = tasks
+    reader: Any = YAML
+    shapes = dict(reader.load(description))
+    shapes |= {"scale": untyped.guess_model_scale(about["architecture"]), "yaml_file": about["architecture"]}
+    network = untyped.DetectionModel(shapes, nc=len(names), verbose=False)
     load_weights(network, path)
     network.names = dict(enumerate(names))
     model.model = network.eval()
     return UltralyticsDetector(model, str(path), image_size)
+
+
+def _packaged(architecture: str) -> Path | None:
+    """Ultralytics' own description of an architecture, not a file of that name in the working folder."""
+    folder = Path(_ultralytics().__file__ or "").parent / "cfg" / "models"
+    family = re.sub(r"(\d+)[nsmlx](.*)$", r"\1\2", architecture)  # yolo11n.yaml is a scale of yolo11.yaml
+    return next((path for name in (architecture, family) for path in sorted(folder.rglob(name))), None)
 
 
 def _ultralytics() -> ModuleType:

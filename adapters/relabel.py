@@ -11,7 +11,7 @@ import numpy as np
 from adapters.base import Request, Scene
 from adapters.checks import earlier_instances, of_this_image, real_number
 from adapters.results import Instances
-from adapters.text import MAX_NEGATIVES, text_image_model
+from adapters.text import MAX_NEGATIVES, text_image_model, usual_threshold
 from adapters.text_routes.wording import checked_phrases
 from sam.errors import BadPrompt
 
@@ -79,7 +79,7 @@ class RelabelAdapter:
             UsageError: no such text-image model, or the preset has none.
         """
         from adapters.text_routes.naming import look_at
-        from adapters.text_routes.vocabulary import Vocabulary, default_threshold
+        from adapters.text_routes.vocabulary import Vocabulary
 
         given = request.candidates
         if given is None:
@@ -91,10 +91,8 @@ class RelabelAdapter:
         of_this_image(given, scene.size, "candidates")
         model = text_image_model(scene, request.clip, request.pretrained)
         threshold = request.threshold
-        if threshold is None and request.clip is None:
-            threshold = scene.defaults.text_threshold
         if threshold is None:
-            threshold = default_threshold(model)
+            threshold = usual_threshold(scene, model, request.clip)
         words = Vocabulary.of(model, request.phrases, None, request.negatives)
         named = look_at(scene.image, given, model).named(words)
         scores = np.zeros((len(given), len(words.phrases)), np.float32)

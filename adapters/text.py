@@ -23,6 +23,7 @@ import numpy.typing as npt
 from adapters.base import Request, Scene, TextRoute
 from adapters.checks import earlier_instances, number_array, of_this_image, real_number, whole_number
 from adapters.results import FloatArray, Instances
+from adapters.rle import BoolArray
 from adapters.text_routes.wording import checked_phrases, checked_synonyms, checked_thresholds
 from sam.errors import BadPrompt, UsageError
 
@@ -49,12 +50,12 @@ class Text(Request):
         route: ``auto``, ``rank``, ``detect``, ``points`` or ``token``; ``auto`` is the preset's own where
             that names one, and ``rank`` where there are ``candidates``.
         max_instances: at most so many of each phrase, those with the highest text score.
-        hint_point: ``x, y`` pixels: the object of the one phrase is here. The mask at this place that fits
-            the phrase best is decoded again with the click.
+        hint_point: ``x, y`` pixels: the object of the one phrase is here. Of the route's masks at this place,
+            and those of the click itself, the one that fits the phrase best is decoded again with the click.
         candidates: masks to choose from in place of automatic ones.
         clip: name of an architecture of open_clip, or a folder; None: the preset's own model.
         pretrained: its weights: a tag of open_clip, or a file.
-        detector, trust: see :class:`adapters.detect.Detect`.
+        detector, trust, annotations: see :class:`adapters.detect.Detect`.
 
     Raises:
         BadPrompt: a value out of its range, naming the field.
@@ -74,6 +75,7 @@ class Text(Request):
     pretrained: str | None
     detector: str | None
     trust: bool
+    annotations: str | None
 
     def __init__(
         self,
@@ -91,6 +93,7 @@ class Text(Request):
         pretrained: str | None = None,
         detector: str | None = None,
         trust: bool = False,
+        annotations: str | None = None,
     ) -> None:
         if words and phrases:
             raise BadPrompt("give phrases by themselves or as phrases=, not both", field="phrases")
@@ -109,6 +112,7 @@ class Text(Request):
             "pretrained": None if pretrained is None else str(pretrained),
             "detector": None if detector is None else str(detector),
             "trust": trust,
+            "annotations": None if annotations is None else str(annotations),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -159,14 +163,12 @@ class TextAdapter:
             BadPrompt: a hint outside of the image, candidates of another image, the token route with weights
                 that have no text slot.
         """
-        from adapters.text_routes.sight import DetectorChoice, Sight
         from adapters.text_routes.vocabulary import Vocabulary
 
         _check_fits(scene, request)
         model = text_image_model(scene, request.clip, request.pretrained)
         words = Vocabulary.of(model, request.phrases, request.synonyms, request.negatives)
-        choice = DetectorChoice(request.detector, request.trust)
-        return answer(Sight(scene, model, request.candidates, choice), words, request)
+        return answer(sight_of(scene, model, request), words, request)
 
 
 def text_image_model(scene: Scene, name: str | None, pretrained: str | None) -> TextImageModel:
@@ -182,25 +184,32 @@ def text_image_model(scene: Scene, name: str | None, pretrained: str | None) -> 
     return scene.companions.text_image_model(name, pretrained)
 
 
+def sight_of(scene: Scene, model: TextImageModel, request: Text) -> Sight:
+    """The image with the request's candidates and detector; may be asked for several vocabularies."""
+    from adapters.text_routes.sight import DetectorChoice, Sight
+
+    choice = DetectorChoice(request.detector, request.trust, request.annotations)
+    return Sight(scene, model, request.candidates, choice)
+
+
 def answer(sight: Sight, words: Vocabulary, request: Text) -> Instances:
     """What :class:`TextAdapter` answers, from a sight of the image that may have been asked before."""
     from adapters.text_routes.hint import from_hint
-    from adapters.text_routes.naming import Named, answers, close, suggestions
+    from adapters.text_routes.naming import settled, suggestions
     from adapters.text_routes.points import from_points
 
+    route = route_of(request, sight.scene)
     if request.hint_point is not None:
-        return from_hint(sight, words, request.hint_point)
-    scene = sight.scene
-    route = route_of(request, scene)
+        return from_hint(sight, words, masks_of(route, sight, words, request), request.hint_point)
     thresholds = thresholds_of(request, sight)
-    strict = np.array([request.threshold is not None or p in request.thresholds for p in request.phrases])
-    named = named_by(route, sight, words, request)
-    limit = request.max_instances
-    found = answers(named, words, thresholds, strict=strict, limit=limit)
-    near = close(named, found, thresholds)
-    if route == "auto" and near.any():
-        named = Named.concatenate([named, from_points(sight, words, near)])
-        found = answers(named, words, thresholds, strict=strict, limit=limit)
+    found, named = settled(
+        named_by(route, sight, words, request),
+        words,
+        thresholds,
+        strict=strict_of(request),
+        limit=request.max_instances,
+        further=(lambda near: from_points(sight, words, near)) if route == "auto" else None,
+    )
     places = suggestions(named, found, thresholds)
     return found.with_suggestions(places["points"], places["prompts"])
 
@@ -232,19 +241,46 @@ def named_by(route: TextRoute, sight: Sight, words: Vocabulary, request: Text) -
     return ranked
 
 
-def thresholds_of(request: Text, sight: Sight) -> FloatArray:
-    """(P,) least text scores: of the phrase, of the request, of the preset, or of the kind of model.
+def masks_of(route: TextRoute, sight: Sight, words: Vocabulary, request: Text) -> list[Instances]:
+    """The masks of a route for the first phrase, not looked at. Raises as :class:`TextAdapter`."""
+    from adapters.text_routes.detect import detected
+    from adapters.text_routes.points import masks_of_map, relevance_maps
+    from adapters.text_routes.token import prompted
 
-    The preset's was chosen for its own text-image model, and says nothing of another.
+    meant = (request.words_of(request.phrases[0]),)
+    if route == "token":
+        return [prompted(sight, words)]
+    if route == "points":
+        return [masks_of_map(sight, relevance_maps(sight, words)[..., 0])]
+    if route == "detect":
+        return [detected(sight, meant)]
+    if route == "auto" and sight.has_detector:
+        return [detected(sight, meant), sight.candidates]
+    return [sight.candidates]
+
+
+def thresholds_of(request: Text, sight: Sight) -> FloatArray:
+    """(P,) least text scores: of the phrase, of the request, or the usual one."""
+    usual = usual_threshold(sight.scene, sight.model, request.clip)
+    if request.threshold is not None:
+        usual = request.threshold
+    return np.array([request.thresholds.get(phrase, usual) for phrase in request.phrases], np.float32)
+
+
+def strict_of(request: Text) -> BoolArray:
+    """(P,) phrases whose threshold the request names, which then counts for what a detector knows too."""
+    return np.array([request.threshold is not None or p in request.thresholds for p in request.phrases])
+
+
+def usual_threshold(scene: Scene, model: TextImageModel, clip: str | None) -> float:
+    """Least text score where a request names none: the preset's, or that of the kind of model.
+
+    The preset's was chosen for its own text-image model, and says nothing of another that ``clip`` names.
     """
     from adapters.text_routes.vocabulary import default_threshold
 
-    usual = request.threshold
-    if usual is None and request.clip is None:
-        usual = sight.scene.defaults.text_threshold
-    if usual is None:
-        usual = default_threshold(sight.model)
-    return np.array([request.thresholds.get(phrase, usual) for phrase in request.phrases], np.float32)
+    preset = scene.defaults.text_threshold if clip is None else None
+    return default_threshold(model) if preset is None else preset
 
 
 def _checked_point(value: npt.ArrayLike) -> tuple[float, float]:

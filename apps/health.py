@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from composer.presets import Part, Preset
+from typing import Literal
 
 State = Literal["ok", "note", "broken"]
 
@@ -144,38 +141,31 @@ def machine() -> list[Finding]:
 
 
 def weights() -> list[Finding]:
-    """For every preset, whether the files that it names are here and are the pinned ones.
-
-    They are its weights and those of its companions. Not downloaded is no fault.
-    """
+    """For every preset, whether its weights are here and are the pinned file. Not downloaded is no fault."""
     from composer.presets import load_preset, preset_names
+    from composer.weights import expected_path, verify
     from sam.errors import SamComposerError
 
     findings = []
     for name in preset_names():
         try:
-            preset = load_preset(name)
+            parts = load_preset(name).files()
         except SamComposerError as error:
             findings.append(Finding(f"weights {name}", "broken", str(error)))
             continue
-        findings += [_weights_file(preset, part) for part in preset.files]
+        for part in parts:
+            if part.weights.url and not expected_path(part).exists():
+                detail = f"not downloaded (`{DISTRIBUTION} models pull {name}`)"
+                findings.append(Finding(f"weights {part.label}", "note", detail))
+                continue
+            try:
+                path = verify(part)
+            except SamComposerError as error:
+                findings.append(Finding(f"weights {part.label}", "broken", str(error)))
+                continue
+            checked = "size and SHA-256 right" if part.weights.sha256 else "no SHA-256 pinned"
+            findings.append(Finding(f"weights {part.label}", "ok", f"{path}: {checked}"))
     return findings
-
-
-def _weights_file(preset: Preset, part: Part) -> Finding:
-    from composer.weights import expected_path, verify
-    from sam.errors import SamComposerError
-
-    named = preset.files[part]
-    subject = f"{part} {preset.name}"
-    if named.url and not expected_path(preset, part).exists():
-        return Finding(subject, "note", f"not downloaded (`{DISTRIBUTION} models pull {preset.name}`)")
-    try:
-        path = verify(preset, part)
-    except SamComposerError as error:
-        return Finding(subject, "broken", str(error))
-    checked = "size and SHA-256 right" if named.sha256 else "no SHA-256 pinned"
-    return Finding(subject, "ok", f"{path}: {checked}")
 
 
 def space() -> list[Finding]:

@@ -21,7 +21,7 @@ from sam.errors import UsageError
 MODEL_FIELDS = {
     "detector": {"detect", "text"},
     "trust": {"detect", "text"},
-    "annotations": {"detect"},
+    "annotations": {"detect", "text"},
     "clip": {"text", "relabel"},
     "pretrained": {"text", "relabel"},
 }
@@ -35,6 +35,7 @@ TEXT_OPTIONS = {
     "pretrained": "--pretrained",
 }  # fmt: skip
 """Options of --text by the field of :class:`Text` that they fill."""
+_OF_DETECTOR = ("detector", "trust", "annotations")
 
 
 def parse_requests(
@@ -109,7 +110,7 @@ def _named(
     requests: list[Request] = []
     shared: dict[str, Any] = {}
     if phrases:
-        shared = {name: detect_fields[name] for name in ("detector", "trust") if name in detect_fields}
+        shared = {name: detect_fields[name] for name in _OF_DETECTOR if name in detect_fields}
         requests.append(Text(*phrases, **shared, **_read_words(text_fields)))
     elif text_fields:
         _refuse(TEXT_OPTIONS[next(iter(text_fields))], "--text")
@@ -117,7 +118,7 @@ def _named(
         requests.append(Detect(**detect_fields))
     else:
         for name in detect_fields.keys() - shared.keys():
-            _refuse(_DETECT_OPTIONS[name], "--detect")
+            _refuse(_DETECT_OPTIONS[name], "--detect or --text" if name in _OF_DETECTOR else "--detect")
     return requests
 
 

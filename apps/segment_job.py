@@ -91,7 +91,7 @@ class SegmentJob:
             )
         finally:
             if tally.done or tally.total > 1:
-                say(summary(tally, load_seconds, self.out))
+                say(summary(tally, load_seconds, self.out, composer.cache.stats.encodes))
         if tally.failures and tally.total == 1:
             raise named(images[0], tally.failures[0])
         return tally.exit_code
@@ -142,14 +142,14 @@ def find_photos(paths: Sequence[Path], out: Path) -> list[Path]:
     return images
 
 
-def summary(tally: Tally, load_seconds: float, out: Path) -> str:
-    """What was done, in one line."""
+def summary(tally: Tally, load_seconds: float, out: Path, passes: int) -> str:
+    """What was done, in one line; ``passes`` of the encoder, each of an image or of a crop of one."""
     images = f"{tally.done} of {tally.total} images" if tally.total > 1 else "1 image"
     failed = f", {len(tally.failures)} failed" if tally.failures else ""
     masks = "1 mask" if tally.masks == 1 else f"{tally.masks} masks"
-    passes = "1 encoder pass" if tally.encoder_passes == 1 else f"{tally.encoder_passes} encoder passes"
     return (
-        f"{images} done{failed}: {masks} in {tally.seconds:.1f} s, {passes} "
+        f"{images} done{failed}: {masks} in {tally.seconds:.1f} s, "
+        f"{passes} encoder {'pass' if passes == 1 else 'passes'} "
         f"(and {load_seconds:.1f} s to load the model); results in {out}"
     )
 

@@ -35,7 +35,6 @@ class Tally:
     Attributes:
         done: images whose results are written.
         masks: in them.
-        encoder_passes: that their results took.
         failures: what went wrong with the others, in order.
         seconds: since the first image was opened.
     """
@@ -43,7 +42,6 @@ class Tally:
     total: int
     done: int = 0
     masks: int = 0
-    encoder_passes: int = 0
     failures: list[Exception] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -142,7 +140,6 @@ class Run:
             writer.write(stem, outcome, self.out)
         tally.done += 1
         tally.masks += len(outcome.instances)
-        tally.encoder_passes += outcome.encoder_passes or 0
 
     def _finish(self, tally: Tally) -> None:
         for writer in self.writers if tally.done else ():

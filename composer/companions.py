@@ -94,7 +94,7 @@ class Companions:
 
     def _clip_record(self, name: str | None, pretrained: str | None) -> dict[str, str]:
         if name is None:
-            file: Path | None = expected_path(self._preset, "clip")
+            file: Path | None = self._own_file("clip")
             called = f"{self._preset.name} clip"
         else:
             file = _clip_file(name, pretrained)
@@ -103,7 +103,7 @@ class Companions:
 
     def _detector_record(self, name: str | None, annotations: str | None) -> dict[str, str]:
         if name is None:
-            file: Path | None = expected_path(self._preset, "detector")
+            file: Path | None = self._own_file("detector")
             called = f"{self._preset.name} detector"
         else:
             path = _detector_file(name)
@@ -111,6 +111,9 @@ class Companions:
             file, called = (None if path.parent == cache_folder() / "detectors" else path), path.name
         known = {} if annotations is None else self._digest("annotations_sha256", Path(annotations))
         return {"kind": "detector", "name": called, **self._digest("sha256", file), **known}
+
+    def _own_file(self, part: str) -> Path:
+        return next(expected_path(one) for one in self._preset.files() if one.part == part)
 
     def _digest(self, key: str, path: Path | None) -> dict[str, str]:
         """Nothing for what is not here: loading says so better."""
@@ -133,6 +136,11 @@ class Companions:
         from adapters.detector import UltralyticsDetector
 
         if name is None:
+            if annotations is not None:
+                raise UsageError(
+                    "annotations belong to a COCO results file (.json): name that too (detector=)",
+                    field="annotations",
+                )
             return UltralyticsDetector.load(locate_detector(self._preset), trust=False)
         path = _detector_file(name)
         if path.suffix.lower() == RESULTS_SUFFIX:

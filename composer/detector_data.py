@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -39,7 +42,7 @@ def write_dataset(
     name: str = "object",
     on_set: Callable[[str, int], None] | None = None,
 ) -> Path:
-    """Write all things of all sets as boxes of one class; a folder that is complete is left as it is.
+    """Write all things of all sets as boxes of one class; a folder that has just that is left as it is.
 
     Args:
         sets: COCO-panoptic ones; each without its first ``skip`` photos, each photo as often in the list as
@@ -59,8 +62,13 @@ def write_dataset(
         UsageError, BadAnnotation: a set is missing or damaged.
     """
     path = folder / DATASET
+    made_of = _digest(sets, held_out, long_side, name)
     if path.is_file():
-        return path
+        if made_of in path.read_text("utf-8"):
+            return path
+        path.unlink()  # of other photos: they must not stay among these
+        for part in ("images", "labels"):
+            shutil.rmtree(folder / part, ignore_errors=True)
     source, count = held_out
     plan = [(one.name, one.source, slice(one.skip, None), TRAIN, round(one.weight)) for one in sets]
     plan.append(("held out", source, slice(0, count), HELD_OUT, 1))
@@ -80,11 +88,17 @@ def write_dataset(
                 listed[kind] += [f"./images/{kind}/{stem}.jpg\n"] * times
         if on_set:
             on_set(label, written)
-    about = {"path": str(folder.resolve()), "names": {0: name}}
+    about = {"path": str(folder.resolve()), "names": {0: name}, "made_of": made_of}
     for kind, lines in listed.items():
         write_text(folder / f"{kind}.txt", "".join(lines))
         about[kind] = f"{kind}.txt"
     return write_text(path, yaml.safe_dump(about, sort_keys=False))  # last: its presence says all is there
+
+
+def _digest(sets: Sequence[DataSet], held_out: tuple[str, int], long_side: int, name: str) -> str:
+    """What a data set is made of, in short."""
+    parts = [[one.name, one.source, one.skip, round(one.weight)] for one in sets]
+    return hashlib.sha256(json.dumps([parts, held_out, long_side, name]).encode()).hexdigest()[:16]
 
 
 def _photos(records: Sequence[PanopticRecord], long_side: int) -> Iterator[Photo]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 from composer.configs import check_keys, config_error, load_yaml
 from composer.detector_data import write_dataset
-from composer.formats.atomic import ensure_folder
+from composer.formats.atomic import ensure_folder, write_json
 from composer.training_config import Validation, check_held_out, read_data, read_validation
 from composer.training_data import DataSet
+from sam.errors import UsageError
 
-WEIGHTS = "detector.safetensors"
+WEIGHTS, RECORD = "detector.safetensors", "run.json"
 _NUMBERS = {"image_size": 416, "epochs": 10, "batch": 16, "seed": 0}
 _KEYS = ("detector", "name", "description", "data", "validation", *_NUMBERS)
 
@@ -70,6 +72,12 @@ def read_detector_run(path: Path) -> DetectorRun:
     for one in sets:
         if one.format != "panoptic":
             raise config_error(path, ("data", "sets", one.name), "a detector is trained on `panoptic` sets")
+        if round(one.weight) < 1:
+            raise config_error(
+                path,
+                ("data", "sets", one.name, "weight"),
+                f"is how often an epoch has each photo, at least 1, not {one.weight!r}",
+            )
     check_held_out(path, sets, validation)
     return DetectorRun(
         texts["detector"], texts["name"], **numbers,
@@ -100,6 +108,7 @@ def train(
         The detector, :data:`WEIGHTS` in ``folder``.
 
     Raises:
+        UsageError: the folder is of another run.
         UsageError, BadAnnotation: a set is missing or damaged.
         EnvironmentProblem: no space, or ultralytics cannot be imported.
     """
@@ -109,6 +118,7 @@ def train(
     dataset = write_dataset(
         run.sets, held_out, data, ensure_folder(packed), long_side=run.long_side, name=run.name, on_set=on_set
     )
+    _keep_record(run, ensure_folder(folder) / RECORD)
     detector = train_detector(
         run.architecture,
         dataset,
@@ -122,6 +132,24 @@ def train(
     path = folder / WEIGHTS
     detector.save(path, image_size=run.image_size, metadata={"epochs": str(run.epochs)})
     return path
+
+
+def _keep_record(run: DetectorRun, path: Path) -> None:
+    """Say what the folder's run is of, or see that it is of this: ultralytics goes on with what it began."""
+    wanted = {"detector": run.architecture, "name": run.name}
+    wanted |= {key: getattr(run, key) for key in _NUMBERS}
+    if not path.is_file():
+        write_json(path, wanted)
+        return
+    began = json.loads(path.read_text("utf-8"))
+    other = [key for key, value in wanted.items() if began.get(key) != value]
+    if other:
+        raise UsageError(
+            f"{path.parent} is of another run ({', '.join(f'{key}: {began.get(key)!r}' for key in other)}); "
+            "choose another folder (--out)",
+            code="run_differs",
+            field="out",
+        )
 
 
 def _whole(path: Path, key: str, value: Any) -> int:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from adapters.base import Defaults, EdgeSource, TextRoute
 from composer.configs import check_keys, config_error, configs_folder, load_yaml
 from sam.errors import UsageError
 from sam.variants import ModelConfig
 
-Part = Literal["weights", "clip", "detector"]
-"""Keys of a preset that name a file of weights: the segmenter's, its text-image model's, its detector's."""
-PARTS: tuple[Part, ...] = get_args(Part)
 EMBEDDED = "embedded"
-"""``source`` of weights that come with the package, in ``sam/weights``."""
+"""``weights.source`` of weights that come with the package, in ``sam/weights``."""
 _KEYS = ("description", "model", "weights", "everything", "boxes", "edges", "text", "detector", "clip")
 
 
@@ -26,7 +23,7 @@ class WeightsFile:
     """Where a preset's weights are, and how to tell that they are the right ones.
 
     Attributes:
-        file: file name; below ``sam/weights`` for embedded ones, else relative to the preset's YAML file.
+        file: file name; for a preset given by path, relative to its YAML file.
         url: where ``sam-composer models pull`` gets it; None for embedded and local weights.
         bytes: size, or None where it is not pinned.
         sha256: hex digest, or None where it is not pinned.
@@ -51,8 +48,9 @@ class Preset:
         weights: its weights.
         defaults: thresholds chosen for these weights.
         folder: where the YAML file is; a local preset's weights are looked for there.
-        detector: its own detector; None: it has none.
+        detector: its own detector, in the same places as its weights; None: it has none.
         clip: its own text-image model, the weights file of a folder in open_clip's form; None: it has none.
+        part: the key of the YAML file that ``weights`` are from: ``weights``, or see :meth:`files`.
     """
 
     name: str
@@ -63,12 +61,25 @@ class Preset:
     folder: Path
     detector: WeightsFile | None = None
     clip: WeightsFile | None = None
+    part: str = "weights"
 
     @property
-    def files(self) -> dict[Part, WeightsFile]:
-        """All files of weights that it names, by their keys, its own ``weights`` first."""
-        named: dict[Part, WeightsFile | None] = {part: getattr(self, part) for part in PARTS}
-        return {part: file for part, file in named.items() if file is not None}
+    def embedded(self) -> bool:
+        """Whether the weights come with the package."""
+        return self.weights.embedded
+
+    @property
+    def label(self) -> str:
+        """The name, and the part where it is not the segmenter."""
+        return self.name if self.part == "weights" else f"{self.name} {self.part}"
+
+    def files(self) -> list[Preset]:
+        """The preset, and once more for each companion, with the companion's file for its weights."""
+        companions = [("detector", self.detector), ("clip", self.clip)]
+        return [
+            self,
+            *(replace(self, weights=file, part=key) for key, file in companions if file is not None),
+        ]
 
 
 def preset_names() -> list[str]:
@@ -131,9 +142,10 @@ def _read(path: Path) -> Preset:
         config = ModelConfig.from_mapping(path.stem, model)
     else:
         raise config_error(path, ("model",), "expected the name of a model, or its description")
-    named = [key for key in ("detector", "clip") if values.get(key) is not None]
-    companions = {key: _weights(values[key], path, key) for key in named}
-    if "clip" in companions and companions["clip"].url is not None:
+    detector, clip = (
+        None if values.get(key) is None else _weights(values[key], path, key) for key in ("detector", "clip")
+    )
+    if clip is not None and clip.url is not None:
         # One URL would fetch the weights without the description beside them.
         raise config_error(path, ("clip", "url"), "a text-image model is a folder, which cannot be pulled")
     return Preset(
@@ -143,7 +155,8 @@ def _read(path: Path) -> Preset:
         weights=_weights(values.get("weights"), path),
         defaults=_defaults(values, path),
         folder=path.parent,
-        **companions,
+        detector=detector,
+        clip=clip,
     )
 
 

@@ -57,15 +57,15 @@ class RecordedDetections:
     def __init__(self, results: Path, annotations: Path | None = None) -> None:
         self.path = results
         self._annotations = annotations
-        self._photos: dict[str, Photo] = {}
+        self._photos: dict[str, list[Photo]] = defaultdict(list)
         categories: dict[int, str] | None = None
         if annotations is not None:
             index = read_json(annotations)
             categories = {n: str(c.get("name")) for n, c in by_id(annotations, index, "categories").items()}
             for image_id, photo in by_id(annotations, index, "images").items():
                 name = Path(str(photo.get("file_name"))).name
-                self._photos[name] = Photo(image_id, (photo.get("height"), photo.get("width")))
-        known = {photo.image_id for photo in self._photos.values()}
+                self._photos[name].append(Photo(image_id, (photo.get("height"), photo.get("width"))))
+        known = {photo.image_id for photos in self._photos.values() for photo in photos}
         self._found: dict[int, list[Row]] = defaultdict(list)
         for number, result in enumerate(read_json_list(results)):
             where = f"{results}: result {number}"
@@ -120,7 +120,12 @@ class RecordedDetections:
             return int(digits)
         if name not in self._photos:
             raise BadAnnotation(f"{self._annotations}: has no photo named {name!r}")
-        photo = self._photos[name]
+        photo, *others = self._photos[name]
+        if others:
+            raise BadAnnotation(
+                f"{self._annotations}: has {1 + len(others)} photos named {name!r}, in different folders; "
+                "which one this is cannot be told: give them names of their own"
+            )
         if photo.size not in ((None, None), scene.size):
             raise BadAnnotation(
                 f"{self._annotations}: says that {name} has {photo.size[1]} x {photo.size[0]} pixels, but it "

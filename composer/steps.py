@@ -27,9 +27,6 @@ CODE = "pipeline_invalid"
 MAX_NAME = 64
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _INSTANCES = re.compile(r"\bInstances\b")
-_PLAIN = (str, int, float, list, tuple, Mapping)
-"""Types that can be compared by value: arrays cannot, and Instances are not worth it."""
-_NONE = object()
 _ONE_PIXEL = encode_mask(np.ones((1, 1), np.bool_))
 
 
@@ -231,19 +228,23 @@ def _checked_name(name: Any) -> str:
 
 
 def _given(request: Request) -> dict[str, Any]:
-    """The fields of a request that differ from their defaults, as its signature has these.
-
-    A request may have an __init__ of its own, and keep what it was given in another form: a copy of a list.
-    """
-    defaults = {name: one.default for name, one in inspect.signature(type(request)).parameters.items()}
+    """The fields of a request that differ from the defaults of its signature."""
+    parameters = inspect.signature(type(request)).parameters
     values = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
     return {
-        name: value for name, value in values.items() if not _is_default(value, defaults.get(name, _NONE))
+        name: value
+        for name, value in values.items()
+        if not (name in parameters and _is_default(value, parameters[name].default))
     }
 
 
 def _is_default(value: Any, default: Any) -> bool:
-    return value is default or (isinstance(value, _PLAIN) and bool(value == default))
+    if value is default:
+        return True
+    plain = (str, int, float, tuple, list, Mapping)  # arrays and instances are not compared
+    if not (isinstance(value, plain) and isinstance(default, plain)):
+        return False
+    return bool(value == default)
 
 
 def _sorts(request: type[Request]) -> dict[str, Sort]:

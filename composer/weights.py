@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import sam
 from composer.downloads import Progress, check_space, fetch, partial_file, restart
 from composer.formats.atomic import ensure_folder, writing
-from composer.presets import Part, Preset, WeightsFile
+from composer.presets import Preset, WeightsFile
 from sam.checkpoints import file_digest
 from sam.errors import CheckpointError, EnvironmentProblem, UsageError
 
 PARTIAL_SUFFIX = ".part"
-_NAMES: dict[Part, str] = {
-    "weights": "weights",
-    "clip": "weights of the text-image model",
-    "detector": "weights of the detector",
-}
 _ADVICE = {
     "download_failed": "run `sam-composer models pull {name}` again to continue, or {by_hand}",
     "download_running": "then run this again",
@@ -42,36 +38,36 @@ def cache_folder() -> Path:
     return root / "sam-composer"
 
 
-def expected_path(preset: Preset, part: Part = "weights") -> Path:
-    """Where a preset's weights, or those of a companion, belong, whether or not they are there."""
-    named = preset.files[part]
-    if named.embedded:
-        return Path(sam.__file__).resolve().parent / "weights" / named.file
-    beside = preset.folder / named.file
-    if named.url is None or beside.is_file():
+def expected_path(preset: Preset) -> Path:
+    """Where the preset's weights belong, whether or not they are there."""
+    weights = preset.weights
+    if preset.embedded:
+        return Path(sam.__file__).resolve().parent / "weights" / weights.file
+    beside = preset.folder / weights.file
+    if weights.url is None or beside.is_file():
         return beside
-    return cache_folder() / Path(named.file).name
+    return cache_folder() / Path(weights.file).name
 
 
-def locate(preset: Preset, part: Part = "weights") -> Path:
-    """The file of a preset's weights, or of a companion. Its content is not looked at: loading does that.
+def locate(preset: Preset) -> Path:
+    """The preset's weights file. Its content is not looked at: loading does that, and :func:`verify`.
 
     Raises:
         CheckpointError: ``weights_missing``, with how to get them.
     """
-    path, named = expected_path(preset, part), preset.files[part]
+    path = expected_path(preset)
     if path.exists():
         return path
-    if named.embedded:
-        message = f"{path}: the package's own file is missing; reinstall sam-composer"
-    elif named.url is None:
-        message = f"{path}: no such file, though preset {preset.name!r} names it in {part}.file"
+    if preset.embedded:
+        message = f"{path}: the package's own weights are missing; reinstall sam-composer"
+    elif preset.weights.url is None:
+        message = f"{path}: no such file, though preset {preset.name!r} names it in {preset.part}.file"
     else:
         message = (
-            f"the {_NAMES[part]} of preset {preset.name!r} are not here: "
-            f"run `sam-composer models pull {preset.name}`; or {by_hand(preset, part)}"
+            f"the {preset.part} file of preset {preset.name!r} is not here: "
+            f"run `sam-composer models pull {preset.name}`; or {by_hand(preset)}"
         )
-    raise CheckpointError(message, code="weights_missing", field="preset" if part == "weights" else part)
+    raise CheckpointError(message, code="weights_missing", field="preset")
 
 
 def locate_detector(preset: Preset) -> Path:
@@ -81,53 +77,47 @@ def locate_detector(preset: Preset) -> Path:
         UsageError: it has none.
         CheckpointError: missing, or not the pinned file.
     """
-    return _locate_companion(preset, "detector")
+    return _locate_companion(preset, preset.detector, "detector", "name one (detector=, --detector)")
 
 
 def locate_clip(preset: Preset) -> Path:
     """The weights file of the preset's own text-image model; checked and raising as for a detector."""
-    return _locate_companion(preset, "clip")
+    return _locate_companion(preset, preset.clip, "text-image model", "name one (clip=, --clip)")
 
 
-def _locate_companion(preset: Preset, part: Literal["clip", "detector"]) -> Path:
-    if part not in preset.files:
-        what = "detector" if part == "detector" else "text-image model"
+def _locate_companion(preset: Preset, file: WeightsFile | None, what: str, remedy: str) -> Path:
+    if file is None:
+        field = "detector" if what == "detector" else "clip"
         raise UsageError(
-            f"preset {preset.name!r} has no {what} of its own; name one ({part}=, --{part})",
-            code=f"{part}_missing",
-            field=part,
+            f"preset {preset.name!r} has no {what} of its own; {remedy}", code=f"{field}_missing", field=field
         )
-    return verify(preset, part)
+    return verify(replace(preset, weights=file, part="detector" if what == "detector" else "clip"))
 
 
-def verify(preset: Preset, part: Part = "weights") -> Path:
-    """Check size and SHA-256 of a file that the preset names, as far as it pins them; returns its path.
+def verify(preset: Preset) -> Path:
+    """Check size and SHA-256 of the preset's weights, as far as it pins them; returns their path.
 
     Raises:
         CheckpointError: missing, or not the pinned file.
     """
-    path, named = locate(preset, part), preset.files[part]
-    if named.embedded:
-        remedy = "reinstall sam-composer"
-    else:
-        remedy = f"run `sam-composer models pull {preset.name}`" if named.url else "replace it"
-    _check(named, path, remedy)
+    path = locate(preset)
+    remedy = f"run `sam-composer models pull {preset.name}`" if preset.weights.url else "replace it"
+    _check(preset, path, "reinstall sam-composer" if preset.embedded else remedy)
     return path
 
 
-def pull(preset: Preset, progress: Progress | None = None, part: Part = "weights") -> Path:
-    """Download a file that the preset names into the cache folder, unless the right one is there already.
+def pull(preset: Preset, progress: Progress | None = None) -> Path:
+    """Download the preset's weights into the cache folder, unless the right file is there already.
 
     What arrives goes to ``<file>.part``; a download that was broken off is continued, and the file takes its
     name only when size and SHA-256 are right.
 
     Args:
-        preset: embedded files, and companions without a URL, are verified instead.
+        preset: embedded weights are verified instead.
         progress: called with bytes that are here and bytes in all.
-        part: its weights, or a companion that it names.
 
     Returns:
-        The path of the file.
+        The path of the weights.
 
     Raises:
         UsageError: the preset names no URL, or pins no SHA-256.
@@ -135,81 +125,84 @@ def pull(preset: Preset, progress: Progress | None = None, part: Part = "weights
         EnvironmentProblem: no network, no space, or the cache folder cannot be written. The message says what
             to do by hand.
     """
-    named = preset.files[part]
-    if named.embedded or (named.url is None and part != "weights"):
-        return verify(preset, part)
-    if named.url is None:
-        raise UsageError(f"preset {preset.name!r} has no {part}.url to download from", field="preset")
-    if named.sha256 is None:
+    weights = preset.weights
+    if preset.embedded:
+        return verify(preset)
+    if weights.url is None:
+        raise UsageError(f"preset {preset.name!r} has no {preset.part}.url to download from", field="preset")
+    if weights.sha256 is None:
         raise UsageError(
-            f"preset {preset.name!r} pins no {part}.sha256, so that a download could not be checked; add it",
+            f"preset {preset.name!r} pins no {preset.part}.sha256, so that a download could not be checked; "
+            "add it",
             field="preset",
         )
-    target = expected_path(preset, part)
-    if target.is_file() and _is_right(named, target):
+    target = expected_path(preset)
+    if target.is_file() and _is_right(preset, target):
         return target
-    partial = target.with_name(target.name + PARTIAL_SUFFIX)
+    part = target.with_name(target.name + PARTIAL_SUFFIX)
     try:
         ensure_folder(target.parent)
-        with partial_file(partial) as file:
-            _download(named, file, partial, progress or (lambda done, total: None))
+        with partial_file(part) as file:
+            _download(preset, file, part, progress or (lambda done, total: None))
             with writing(target):
                 os.fsync(file.fileno())
-                os.replace(partial, target)
+                os.replace(part, target)
     except (EnvironmentProblem, CheckpointError) as error:
-        advice = _ADVICE.get(error.code, "{by_hand}").format(by_hand=by_hand(preset, part), name=preset.name)
+        advice = _ADVICE.get(error.code, "{by_hand}").format(by_hand=by_hand(preset), name=preset.name)
         raise type(error)(f"{error}; {advice}", code=error.code) from error
     return target
 
 
-def by_hand(preset: Preset, part: Part = "weights") -> str:
+def by_hand(preset: Preset) -> str:
     """What to do without a network, in one line: the URL, the path and the digest."""
-    named = preset.files[part]
-    return f"by hand: save {named.url} as {expected_path(preset, part)} (SHA-256 {named.sha256})"
+    weights = preset.weights
+    return f"by hand: save {weights.url} as {expected_path(preset)} (SHA-256 {weights.sha256})"
 
 
-def _download(named: WeightsFile, file: IO[bytes], partial: Path, progress: Progress) -> None:
-    url = str(named.url)
+def _download(preset: Preset, file: IO[bytes], part: Path, progress: Progress) -> None:
+    weights = preset.weights
+    url = str(weights.url)
     have = os.fstat(file.fileno()).st_size
-    if named.bytes is not None:
-        check_space(partial.parent, named.bytes - have)
-    fetch(url, file, partial, size=named.bytes, progress=progress)
-    if have and not _is_right(named, partial):  # continued from something else than this file's beginning
-        restart(file, partial)
-        fetch(url, file, partial, size=named.bytes, progress=progress)
+    if weights.bytes is not None:
+        check_space(part.parent, weights.bytes - have)
+    fetch(url, file, part, size=weights.bytes, progress=progress)
+    if have and not _is_right(preset, part):  # continued from something else than the beginning of this file
+        restart(file, part)
+        fetch(url, file, part, size=weights.bytes, progress=progress)
     try:
-        _check(named, partial, "it has been removed")
+        _check(preset, part, "it has been removed")
     except CheckpointError:
-        restart(file, partial)
-        with writing(partial):
-            partial.unlink()
+        restart(file, part)
+        with writing(part):
+            part.unlink()
         raise
 
 
-def _is_right(named: WeightsFile, path: Path) -> bool:
+def _is_right(preset: Preset, path: Path) -> bool:
     try:
-        _check(named, path, "")
+        _check(preset, path, "")
     except CheckpointError:
         return False
     return True
 
 
-def _check(named: WeightsFile, path: Path, remedy: str) -> None:
+def _check(preset: Preset, path: Path, remedy: str) -> None:
+    weights = preset.weights
     try:
         found = path.stat().st_size
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be read ({error.strerror})", code="checkpoint_unreadable"
         ) from error
-    if named.bytes is not None and found != named.bytes:
+    if weights.bytes is not None and found != weights.bytes:
         raise CheckpointError(
-            f"{path}: {found:,} bytes, expected {named.bytes:,}; {remedy}", code="checkpoint_size"
+            f"{path}: {found:,} bytes, expected {weights.bytes:,}; {remedy}", code="checkpoint_size"
         )
-    if named.sha256 is None:
+    if weights.sha256 is None:
         return
     digest = file_digest(path)
-    if digest != named.sha256.lower():
+    if digest != weights.sha256.lower():
         raise CheckpointError(
-            f"{path}: SHA-256 is {digest}, expected {named.sha256.lower()}; {remedy}",
+            f"{path}: SHA-256 is {digest}, expected {weights.sha256.lower()}; {remedy}",
             code="checkpoint_digest",
         )

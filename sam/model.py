@@ -145,11 +145,6 @@ class SegmentAnything(nn.Module):
         """Where the weights live."""
         return self.pixel_mean.device
 
-    @property
-    def has_text_slot(self) -> bool:
-        """Whether these weights accept text vectors as prompts (App. D.5)."""
-        return self.prompt_encoder.text_projection is not None
-
     @torch.inference_mode()
     def encode(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Embedding]:
         """Encode RGB images, each (H, W, 3) uint8, in one batch."""

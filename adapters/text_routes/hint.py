@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from adapters.decoding import segment
 from adapters.points import FOREGROUND
 from adapters.results import FloatArray, Instances
 from adapters.rle import RLE, decode_mask, sample_mask
-from adapters.text_routes.naming import Seen, labelled, look_at
+from adapters.text_routes.naming import labelled, look_at
 from adapters.text_routes.sight import Sight, with_route
 from adapters.text_routes.vocabulary import Vocabulary
 from sam.prompts import Prompts
@@ -21,15 +23,18 @@ CERTAIN = 8.0
 """Logit of a pixel that is in a mask for certain, where its own logits are not at hand."""
 
 
-def from_hint(sight: Sight, words: Vocabulary, point: tuple[float, float]) -> Instances:
+def from_hint(
+    sight: Sight, words: Vocabulary, masks: Sequence[Instances], point: tuple[float, float]
+) -> Instances:
     """The object of one phrase at a click.
 
-    Of the masks that hold the click (candidates, and the three that the click alone may mean) the one that
+    Of the masks that hold the click (of ``masks``, and the three that the click alone may mean) the one that
     fits the phrase best is fed back, as low-resolution logits, together with the click.
 
     Args:
         sight: of the image.
         words: one phrase.
+        masks: what the route chooses among.
         point: ``x, y`` pixels inside of the image.
 
     Returns:
@@ -40,19 +45,17 @@ def from_hint(sight: Sight, words: Vocabulary, point: tuple[float, float]) -> In
     meant = segment(scene, click, multimask=True, masks="all")
     own_logits = meant.low_res_logits
     numbered = with_route(meant, "rank").replace(prompt_index=np.arange(len(meant)))
-    clicked = look_at(scene.image, numbered, sight.model)
-    here = [i for i, rle in enumerate(sight.proposed.instances.rles) if _holds(rle, point)]
-    both = Seen(
-        Instances.concatenate([clicked.instances, sight.proposed.instances[here]]),
-        torch.cat([clicked.vectors, sight.proposed.vectors[here]]),
-    )
+    clicked = numbered[numbered.areas > 0]
+    # Looking at a mask takes longer than anything else here, so at those of the place alone.
+    here = [some[[i for i, rle in enumerate(some.rles) if _holds(rle, point)]] for some in masks]
+    seen = look_at(scene.image, Instances.concatenate([clicked, *here]), sight.model)
     prompts = click
-    if len(both.instances):
-        best = int(both.named(words).relevance[:, 0].argmax())
-        if best < len(clicked.instances) and own_logits is not None:
-            logits = own_logits[[int(clicked.instances.prompt_index[best])]]
+    if len(seen.instances):
+        best = int(seen.named(words).relevance[:, 0].argmax())
+        if best < len(clicked) and own_logits is not None:
+            logits = own_logits[[int(clicked.prompt_index[best])]]
         else:
-            logits = logits_of_mask(scene, both.instances.rles[best])
+            logits = logits_of_mask(scene, seen.instances.rles[best])
         prompts = Prompts(points=click.points, labels=click.labels, mask_logits=logits)
     answer = segment(scene, prompts, multimask=False)
     kept = look_at(scene.image, with_route(answer, "hint"), sight.model)

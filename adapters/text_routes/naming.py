@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +153,32 @@ def answers(
         return found
     best_of_each = [np.flatnonzero(found.prompt_index == p)[:limit] for p in range(len(words.phrases))]
     return found[np.sort(np.concatenate(best_of_each))]
+
+
+def settled(
+    named: Named,
+    words: Vocabulary,
+    thresholds: FloatArray,
+    *,
+    strict: BoolArray,
+    limit: int | None = None,
+    further: Callable[[BoolArray], Named] | None = None,
+) -> tuple[Instances, Named]:
+    """As :func:`answers`, after a second look for phrases that have none though something was close.
+
+    Args:
+        named, words, thresholds, strict, limit: see there.
+        further: more masks for some phrases (P,); None: there is no second look.
+
+    Returns:
+        The answers, and all masks that they were chosen from.
+    """
+    found = answers(named, words, thresholds, strict=strict, limit=limit)
+    near = close(named, found, thresholds)
+    if further is None or not near.any():
+        return found, named
+    named = Named.concatenate([named, further(near)])
+    return answers(named, words, thresholds, strict=strict, limit=limit), named
 
 
 def _named_once(found: Instances, certain: BoolArray) -> Instances:

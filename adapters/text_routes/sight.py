@@ -39,6 +39,7 @@ class DetectorChoice:
 
     name: str | None = None
     trust: bool = False
+    annotations: str | None = None
 
 
 class Sight:
@@ -60,14 +61,18 @@ class Sight:
     ) -> None:
         self.scene = scene
         self.model = model
-        self._candidates = candidates
+        self._given = candidates
         self._choice = detector
+
+    @cached_property
+    def candidates(self) -> Instances:
+        """The masks to choose from."""
+        return with_route(propose(self.scene) if self._given is None else self._given, "rank")
 
     @cached_property
     def proposed(self) -> Seen:
         """The candidates, looked at."""
-        masks = propose(self.scene) if self._candidates is None else self._candidates
-        return look_at(self.scene.image, with_route(masks, "rank"), self.model)
+        return look_at(self.scene.image, self.candidates, self.model)
 
     @cached_property
     def boxed(self) -> Seen:
@@ -88,7 +93,8 @@ class Sight:
                 code="detector_missing",
                 field="detector",
             )
-        return self.scene.companions.detector(self._choice.name, trust=self._choice.trust, annotations=None)
+        chosen = self._choice
+        return self.scene.companions.detector(chosen.name, trust=chosen.trust, annotations=chosen.annotations)
 
     @property
     def has_detector(self) -> bool:
@@ -104,8 +110,14 @@ class Sight:
 
     def detect(self, classes: Sequence[str] | None, conf: float) -> Instances:
         """Masks of the detector's boxes, with its labels; raises UsageError where there is none."""
+        chosen = self._choice
         request = Detect(
-            classes, conf, detector=self._choice.name, trust=self._choice.trust, limit=MOST_BOXES
+            classes,
+            conf,
+            detector=chosen.name,
+            trust=chosen.trust,
+            annotations=chosen.annotations,
+            limit=MOST_BOXES,
         )
         return with_route(DetectAdapter()(self.scene, request), "detect")
 

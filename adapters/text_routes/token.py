@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from adapters.decoding import segment
+from adapters.results import Instances
 from adapters.text_routes.naming import Named, look_at
 from adapters.text_routes.sight import Sight, with_route
 from adapters.text_routes.vocabulary import Vocabulary
@@ -16,7 +17,15 @@ from sam.prompts import Prompts
 
 
 def from_token(sight: Sight, words: Vocabulary) -> Named:
-    """The mask that each phrase's vector asks for, best of three by predicted IoU, scored by its crops.
+    """The mask that each phrase's vector asks for, scored by its crops. Raises as :func:`prompted`."""
+    seen = look_at(sight.scene.image, prompted(sight, words), sight.model)
+    named = seen.named(words)
+    own = seen.instances.prompt_index[:, None] == np.arange(len(words.phrases))
+    return Named(named.instances, (named.relevance * own).astype(np.float32))
+
+
+def prompted(sight: Sight, words: Vocabulary) -> Instances:
+    """The mask that each phrase's vector asks for, best of three by predicted IoU.
 
     Raises:
         BadPrompt: ``text_slot_missing`` for weights without a text slot, ``text_slot_width`` where they were
@@ -26,11 +35,7 @@ def from_token(sight: Sight, words: Vocabulary) -> Named:
     # Of several words for one phrase its own comes first.
     first = [int(np.flatnonzero(words.phrase_of == p)[0]) for p in range(len(words.phrases))]
     prompts = Prompts(text=words.vectors[first])
-    found = with_route(segment(sight.scene, prompts, multimask=True), "token")
-    seen = look_at(sight.scene.image, found, sight.model)
-    named = seen.named(words)
-    own = seen.instances.prompt_index[:, None] == np.arange(len(words.phrases))
-    return Named(named.instances, (named.relevance * own).astype(np.float32))
+    return with_route(segment(sight.scene, prompts, multimask=True), "token")
 
 
 def check_text_slot(sight: Sight) -> None:

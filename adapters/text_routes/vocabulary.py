@@ -89,9 +89,9 @@ class Vocabulary:
             meant = (phrase, *(synonyms or {}).get(phrase, ()))
             words += meant
             owners += [number] * len(meant)
-        asked = {word.casefold() for word in words}
         words += negatives
         owners += [NEGATIVE] * len(negatives)
+        asked = {word.casefold() for word in words}
         others = [word for word in (*BACKGROUND, *COMMON) if word.casefold() not in asked]
         words += others
         owners += [OTHER] * len(others)
@@ -104,7 +104,8 @@ class Vocabulary:
         """How well each phrase fits each picture.
 
         Of a model trained with a softmax the phrase's share among its rivals. Of one trained with a sigmoid
-        its own probability, and 0 where a negative phrase fits better, or a word of the fixed lists.
+        its own probability, and 0 where a word of the fixed lists fits better. Of both 0 where a negative
+        phrase fits better.
 
         Args:
             pictures: (n, d) float32 unit vectors.
@@ -112,22 +113,45 @@ class Vocabulary:
         Returns:
             (n, P) float32 in [0, 1].
         """
-        logits = self.scale * (pictures.float() @ self.vectors.T)
-        phrase_of = torch.from_numpy(self.phrase_of)
-        # Of several words for one label the best counts.
-        wanted = torch.stack([logits[:, phrase_of == p].amax(1) for p in range(len(self.phrases))], 1)
-        rivals = torch.from_numpy(self.rivals)
+        logits, wanted = self._logits(pictures)
         if self.bias is None:
-            found = self._shares(wanted, logits[:, phrase_of < 0])
+            found = self._shares(wanted, logits[:, torch.from_numpy(self.phrase_of < 0)])
         else:
             found = (wanted + self.bias).sigmoid()
-            for kind, ahead in ((NEGATIVE, 0.0), (OTHER, SLACK)):
-                for phrase in range(len(self.phrases)):
-                    against = logits[:, rivals[phrase] & (phrase_of == kind)]
-                    if against.shape[1]:
-                        found[against.amax(1) > wanted[:, phrase] + ahead, phrase] = 0
+            found[self._behind(OTHER, logits, wanted, SLACK)] = 0
+        found[self._behind(NEGATIVE, logits, wanted)] = 0
         scores: FloatArray = found.numpy().astype(np.float32)
         return scores
+
+    @property
+    def has_negatives(self) -> bool:
+        """Whether there are phrases of what is not wanted."""
+        return bool((self.phrase_of == NEGATIVE).any())
+
+    def ruled_out(self, pictures: Tensor) -> BoolArray:
+        """(n, P) bool: where a negative phrase fits a picture better than the phrase.
+
+        Args:
+            pictures: (n, d) float32 unit vectors.
+        """
+        found: BoolArray = self._behind(NEGATIVE, *self._logits(pictures)).numpy()
+        return found
+
+    def _logits(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, m) of all words, and (n, P) of the phrases, each by its best word."""
+        logits = self.scale * (pictures.float() @ self.vectors.T)
+        phrase_of = torch.from_numpy(self.phrase_of)
+        wanted = torch.stack([logits[:, phrase_of == p].amax(1) for p in range(len(self.phrases))], 1)
+        return logits, wanted
+
+    def _behind(self, kind: int, logits: Tensor, wanted: Tensor, slack: float = 0.0) -> Tensor:
+        """(n, P) bool: where a rival of that kind is more than ``slack`` ahead of the phrase."""
+        rivals = torch.from_numpy(self.rivals & (self.phrase_of == kind))
+        ahead = [
+            (logits[:, rivals[phrase]] > wanted[:, phrase, None] + slack).any(1)
+            for phrase in range(len(self.phrases))
+        ]
+        return torch.stack(ahead, 1)
 
     def _shares(self, wanted: Tensor, unwanted: Tensor) -> Tensor:
         """(n, P) softmax of each phrase among what competes with it.

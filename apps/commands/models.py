@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,9 +9,8 @@ import typer
 from apps.console import downloading, flowing, say, show, warn
 
 if TYPE_CHECKING:
-    from composer.presets import Part, Preset
+    from composer.presets import Preset
 
-_COMPANIONS = {"clip": "its text-image model", "detector": "its detector"}
 EPILOG = """
 [bold]Examples[/bold]
 
@@ -47,11 +45,10 @@ def list_models() -> None:
 
     table = Table("preset", "description", "size", "state", "file", box=None, pad_edge=False)
     for name in preset_names():
-        preset = load_preset(name)
-        for part in preset.files:
-            state, size = weights_state(preset, part)
-            description = preset.description if part == "weights" else _COMPANIONS[part]
-            table.add_row(_title(preset, part), description, size, state, str(expected_path(preset, part)))
+        for part in load_preset(name).files():
+            state, size = weights_state(part)
+            about = part.description if part.part == "weights" else ""
+            table.add_row(part.label, about, size, state, str(expected_path(part)))
     show(table)
     say(f"cache folder: {cache_folder()}")
 
@@ -61,15 +58,16 @@ def pull_model(
         str, typer.Argument(help="A preset of `models list`, or a YAML file.", show_default=False)
     ],
 ) -> None:
-    """Download a preset's weights and those of its companions, or continue a download that broke off."""
+    """Download a preset's weights, or continue a download that broke off."""
     from composer.presets import load_preset
     from composer.weights import pull
 
-    preset = load_preset(name)
-    for part, named in preset.files.items():
-        with downloading(named.file) as progress:
-            path = pull(preset, progress, part)
-        say(_verified(preset, part, path))
+    for part in load_preset(name).files():
+        if part.part != "weights" and part.weights.url is None:
+            continue  # a companion that is not for downloading
+        with downloading(part.weights.file) as progress:
+            path = pull(part, progress)
+        say(f"{part.label}: {path} is here, size and SHA-256 are right")
 
 
 def verify_models(
@@ -78,55 +76,49 @@ def verify_models(
         typer.Argument(help="A preset; without it, all whose weights are here.", show_default=False),
     ] = None,
 ) -> None:
-    """Check size and SHA-256 of weights that are here, those of text-image models and detectors included."""
+    """Check size and SHA-256 of weights that are here."""
     from composer.presets import load_preset, preset_names
     from composer.weights import expected_path, verify
     from sam.errors import CheckpointError
 
     if name is not None:
-        preset = load_preset(name)
-        for part in preset.files:
-            say(_verified(preset, part, verify(preset, part)))
+        for part in load_preset(name).files():
+            say(_verified(part, str(verify(part))))
         return
     failures: list[CheckpointError] = []
-    for preset, part in [(one, part) for one in map(load_preset, preset_names()) for part in one.files]:
-        if not preset.files[part].embedded and not expected_path(preset, part).exists():
-            say(f"{_title(preset, part)}: not downloaded")
+    for preset in (part for known in preset_names() for part in load_preset(known).files()):
+        if not preset.embedded and not expected_path(preset).exists():
+            say(f"{preset.label}: not downloaded")
             continue
         try:
-            say(_verified(preset, part, verify(preset, part)))
+            say(_verified(preset, str(verify(preset))))
         except CheckpointError as error:
             failures.append(error)
-            warn(f"error: {_title(preset, part)}: {error}")
+            warn(f"error: {preset.label}: {error}")
     if failures:
         raise typer.Exit(CheckpointError.exit_code)
 
 
-def weights_state(preset: Preset, part: Part = "weights") -> tuple[str, str]:
-    """In a few words, whether a file that a preset names is here, by its size alone; and that size."""
+def weights_state(preset: Preset) -> tuple[str, str]:
+    """In a few words, whether the weights are here, by their size alone; and that size."""
     from composer.weights import PARTIAL_SUFFIX, expected_path
 
-    path, named = expected_path(preset, part), preset.files[part]
-    pinned = named.bytes
+    path = expected_path(preset)
+    pinned = preset.weights.bytes
     if path.is_file():
         found = path.stat().st_size
         right = pinned in (None, found)
-        here = "in the package" if named.embedded else "here"
+        here = "in the package" if preset.embedded else "here"
         return (here if right else f"wrong size: {found:,} bytes"), _size(pinned or found)
-    partial = path.with_name(path.name + PARTIAL_SUFFIX)
-    if partial.is_file() and pinned:
-        return f"{partial.stat().st_size / pinned:.0%} downloaded", _size(pinned)
-    return ("missing" if named.url is None else "not downloaded"), _size(pinned)
+    part = path.with_name(path.name + PARTIAL_SUFFIX)
+    if part.is_file() and pinned:
+        return f"{part.stat().st_size / pinned:.0%} downloaded", _size(pinned)
+    return ("missing" if preset.weights.url is None else "not downloaded"), _size(pinned)
 
 
-def _verified(preset: Preset, part: Part, path: Path) -> str:
-    pinned = preset.files[part].sha256
-    found = "size and SHA-256 are right" if pinned else "is here; the preset pins no SHA-256"
-    return f"{_title(preset, part)}: {path}: {found}"
-
-
-def _title(preset: Preset, part: Part) -> str:
-    return preset.name if part == "weights" else f"{preset.name} {part}"
+def _verified(preset: Preset, path: str) -> str:
+    pinned = "size and SHA-256 are right" if preset.weights.sha256 else "is here; the preset pins no SHA-256"
+    return f"{preset.label}: {path}: {pinned}"
 
 
 def _size(count: int | None) -> str:

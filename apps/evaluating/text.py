@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -73,6 +74,10 @@ def text(
             "--trust-detector", help="Read a .pt file, which runs code in it.", rich_help_panel=MODEL
         ),
     ] = False,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of a results file, as for `segment`.", rich_help_panel=MODEL),
+    ] = None,
     limit_images: LimitImages = None,
     preset: PresetName = "tiny",
     checkpoint: Checkpoint = None,
@@ -98,6 +103,7 @@ def text(
         pretrained=pretrained,
         detector=detector,
         trust=trust_detector,
+        annotations=None if annotations is None else str(annotations),
     )
     composer = load_composer(preset, checkpoint, device, precision)
     routes: Any = tuple(r.value for r in route or ())

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-SUFFIXES = ("-merged", "-other", "-stuff")
-"""What COCO's panoptic names of joined classes end in."""
+from composer.category_names import spoken_name
+
 SENTENCES = (
     "{}", "{}", "{}", "a {}", "the {}", "a photo of a {}.", "a photo of the {}.", "a picture of a {}.",
     "a close-up of a {}.", "a small {}.", "a cropped photo of the {}.", "there is a {} in the photo.",
@@ -33,15 +32,6 @@ class Names:
 
     words: tuple[str, ...]
     wider: tuple[str, ...] = ()
-
-
-def clean(name: str) -> str:
-    """A class name as a person would say it: ``wall-other-merged`` -> ``wall``."""
-    name = name.strip()
-    for _ in range(2):
-        for suffix in SUFFIXES:
-            name = name.removesuffix(suffix)
-    return re.sub(r"[_\s-]+", " ", name).strip().lower()
 
 
 class Vocabulary:
@@ -77,7 +67,7 @@ class Vocabulary:
         """
         words: list[str] = []
         for part in given.split(","):
-            name = clean(part)
+            name = spoken_name(part)
             words += self._same.get(name, (name,)) if name else ()
         words = list(dict.fromkeys(words))
         if not words or words[0] in self._ignored or any(self._is_held_out(word) for word in words):
@@ -90,7 +80,11 @@ class Vocabulary:
 
     def held_out(self, given: str) -> str | None:
         """The word for which a class is held out, or None."""
-        words = [word for part in given.split(",") for word in self._same.get(clean(part), (clean(part),))]
+        words = [
+            word
+            for part in given.split(",")
+            for word in self._same.get(spoken_name(part), (spoken_name(part),))
+        ]
         return next(
             (part for word in words for part in (word, *word.split()) if part in self._held_out), None
         )

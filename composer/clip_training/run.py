@@ -19,7 +19,7 @@ from composer.clip_training.pictures import Sampler, make_batch, train_pictures
 from composer.clip_training.schedule import Optimiser
 from composer.clip_training.teacher import fewer_dimensions, teacher_vectors
 from composer.clip_training.words import Phrases, corpus, train_words
-from composer.formats.atomic import ensure_folder, write_json, write_text, writing
+from composer.formats.atomic import ensure_folder, write_json, write_text
 from composer.training_data import opened
 from sam.checkpoints import load_training_state, read_weights, save_training_state, save_weights
 from sam.errors import CheckpointError, UsageError
@@ -77,8 +77,7 @@ class _Progress:
         return self.stopped
 
     def _log(self, entry: dict[str, Any]) -> None:
-        path = self.folder / LOG
-        with writing(path), path.open("a") as file:
+        with (self.folder / LOG).open("a") as file:
             file.write(json.dumps(entry) + "\n")
 
 
@@ -98,7 +97,7 @@ def train(run: ClipRun, folder: Path, *, data: Path, packed: Path, watch: Watch 
     Raises:
         UsageError, BadAnnotation: a set is missing or damaged.
         EnvironmentProblem: the teacher is not installed.
-        CheckpointError: the state is damaged, or belongs to another model or program.
+        CheckpointError: the state is damaged, or belongs to another model.
     """
     torch.manual_seed(run.seed)
     torch.set_flush_denormal(True)
@@ -117,12 +116,13 @@ def train(run: ClipRun, folder: Path, *, data: Path, packed: Path, watch: Watch 
     phrases = _phrases(run, sampler, tokenizer, data, packed, on_batch)
     if phrases is None:
         return None
-    state = _read_state(folder / STATE)
+    state = _read_state(folder)
 
     first = Optimiser(model, {"text.": float(run.words["learning_rate"])}, run.words["steps"], run.seed)
     if state is None or state["part"] == PARTS[0]:
-        _go_on(folder, first, state)
-        progress = _Progress(folder, "words", first, watch)
+        if state:
+            _restore(first, state, folder)
+        progress = _Progress(folder, PARTS[0], first, watch)
         train_words(model.text, phrases, first, run.words["batch"], progress)  # type: ignore[arg-type]
         if progress.stopped:
             return None
@@ -131,9 +131,9 @@ def train(run: ClipRun, folder: Path, *, data: Path, packed: Path, watch: Watch 
     rates = {"": float(run.pictures["learning_rate"]), "text.": float(run.pictures["text_learning_rate"])}
     second = Optimiser(model, rates, run.pictures["steps"], run.seed)
     if state:
-        _go_on(folder, second, state)
+        _restore(second, state, folder)
     check = Check(sets, held, run.vocabulary, tokenizer, _normalise, run.model)
-    progress = _Progress(folder, "pictures", second, watch, lambda: check(second.average))
+    progress = _Progress(folder, PARTS[1], second, watch, lambda: check(second.average))
     side = int(run.model["model_cfg"]["vision_cfg"]["image_size"])
     train_pictures(
         model,
@@ -189,28 +189,28 @@ def _start_backbone(model: nn.Module, path: Path) -> None:
         )
 
 
-def _read_state(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    state = load_training_state(path)
-    if state.get("part") not in PARTS:
+def _read_state(folder: Path) -> dict[str, Any] | None:
+    """The saved state, or None; rows of the log that came after it are about to be written again, and go."""
+    path, log = folder / STATE, folder / LOG
+    state = load_training_state(path) if path.is_file() else None
+    if state is not None and not (state.get("part") in PARTS and isinstance(state.get("step"), int)):
         raise _foreign(path)
+    reached = (PARTS.index(state["part"]), state["step"]) if state else (0, 0)
+    if log.is_file():
+        kept = [
+            row
+            for row in read_log(log)
+            if row.get("part") in PARTS and (PARTS.index(row["part"]), row["step"]) <= reached
+        ]
+        write_text(log, "".join(json.dumps(row) + "\n" for row in kept))
     return state
 
 
-def _go_on(folder: Path, optimiser: Optimiser, state: Mapping[str, Any] | None) -> None:
-    """Take up a saved state, or begin, and drop the log's rows of steps that are about to be done again."""
-    if state is not None:
-        try:
-            optimiser.restore(state)
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise _foreign(folder / STATE) from error
-    reached = (PARTS.index(state["part"]), optimiser.step) if state is not None else (0, 0)
-    path = folder / LOG
-    if path.is_file():
-        rows = [row for row in read_log(path) if row.get("part") in PARTS]
-        kept = [row for row in rows if (PARTS.index(row["part"]), row["step"]) <= reached]
-        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+def _restore(optimiser: Optimiser, state: Mapping[str, Any], folder: Path) -> None:
+    try:
+        optimiser.restore(state)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise _foreign(folder / STATE) from error
 
 
 def _foreign(path: Path) -> CheckpointError:

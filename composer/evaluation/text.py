@@ -16,9 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adapters.base import Scene, TextRoute
-from adapters.text import Text, answer, named_by, route_of, text_image_model, thresholds_of
-from adapters.text_routes.naming import Named, answers, labelled
-from adapters.text_routes.sight import DetectorChoice, Sight
+from adapters.text import (
+    Text,
+    answer,
+    named_by,
+    route_of,
+    sight_of,
+    strict_of,
+    text_image_model,
+    thresholds_of,
+)
+from adapters.text_routes.naming import Named, labelled, settled
+from adapters.text_routes.points import from_points
 from adapters.text_routes.token import check_text_slot
 from adapters.text_routes.vocabulary import Vocabulary
 from composer.evaluation.ground_truth import GroundTruth, Segment
@@ -126,7 +135,7 @@ def evaluate_text(
     vocabulary = vocabulary_of(truth, protocol.things_only)
     chooser = random.Random(protocol.seed)
     routes: dict[str, list[Asked]] = {}
-    candidates: list[_Question] = []
+    candidates: list[Question] = []
     images, threshold = 0, 0.0
     for _, scene, segments in labelled_scenes(open_scene, truth, MaskFilter(), on_image, crowds=True):
         photo = PhotoQuestions(scene, protocol)
@@ -134,10 +143,10 @@ def evaluate_text(
         for phrase, labelled_so in phrases_about(segments, vocabulary, protocol.absent, chooser).items():
             for name, found in photo.answers(phrase).items():
                 routes.setdefault(name, []).append(score_answer(phrase, found, labelled_so))
-            candidates.append(_Question(phrase, labelled_so, *photo.named(phrase)))
+            candidates.append(Question(phrase, labelled_so, *photo.named(phrase)))
     if not routes:
         raise BadAnnotation(f"{truth.source}: no phrase to ask for in {len(truth)} photos")
-    return TextEvaluation(routes, sweep(candidates), images, threshold)
+    return TextEvaluation(routes, sweep(candidates, threshold, protocol.request), images, threshold)
 
 
 class PhotoQuestions:
@@ -147,7 +156,7 @@ class PhotoQuestions:
         request = protocol.request
         self._protocol = protocol
         self._model = text_image_model(scene, request.clip, request.pretrained)
-        self._sight = Sight(scene, self._model, None, DetectorChoice(request.detector, request.trust))
+        self._sight = sight_of(scene, self._model, request)
         self.threshold = float(thresholds_of(request, self._sight)[0])
 
     def answers(self, phrase: str) -> dict[str, Instances]:
@@ -160,11 +169,17 @@ class PhotoQuestions:
             found |= {"fastsam": self._best_of_all(words), "largest": self._largest(phrase)}
         return found
 
-    def named(self, phrase: str) -> tuple[Named, Vocabulary]:
-        """The masks of the first route and how well the phrase fits each, for thresholds to choose from."""
+    def named(self, phrase: str) -> tuple[Vocabulary, Named, Named | None]:
+        """The masks of the first route and how well the phrase fits each, for thresholds to choose from.
+
+        Beside them those of the second look, where the route takes one.
+        """
         words = Vocabulary.of(self._model, [phrase])
         request = replace(self._request(phrase), route=self._protocol.routes[0])
-        return named_by(route_of(request, self._sight.scene), self._sight, words, request), words
+        route = route_of(request, self._sight.scene)
+        named = named_by(route, self._sight, words, request)
+        second = route == "auto" and named.best()[0] > 0  # else nothing is close at any threshold
+        return words, named, from_points(self._sight, words) if second else None
 
     def _request(self, phrase: str) -> Text:
         return replace(self._protocol.request, phrases=(phrase,))
@@ -188,7 +203,7 @@ class PhotoQuestions:
 def available_routes(scene: Scene, request: Text) -> tuple[TextRoute, ...]:
     """The routes that this model, its weights and companions can take, ``auto`` first."""
     model = text_image_model(scene, request.clip, request.pretrained)
-    sight = Sight(scene, model, None, DetectorChoice(request.detector, request.trust))
+    sight = sight_of(scene, model, request)
     routes: list[TextRoute] = ["auto", "rank", "points"]
     if sight.has_detector:
         routes.append("detect")
@@ -200,27 +215,54 @@ def available_routes(scene: Scene, request: Text) -> tuple[TextRoute, ...]:
 
 
 @dataclass(frozen=True)
-class _Question:
+class Question:
+    """One phrase about one photo, before a threshold is chosen.
+
+    Attributes:
+        phrase: asked for.
+        segments: those that are labelled so.
+        words: its vocabulary.
+        named: masks, and how well the phrase fits them.
+        further: more of them for where nothing passes though something was close; None: none are looked for.
+    """
+
     phrase: str
     segments: Sequence[Segment]
-    named: Named
     words: Vocabulary = field(repr=False)
+    named: Named
+    further: Named | None = None
+
+    def at(self, threshold: float, request: Text) -> Asked:
+        """As the request would be answered if that were its threshold, and otherwise as it is."""
+        further = self.further
+        found, _ = settled(
+            self.named,
+            self.words,
+            np.array([threshold], np.float32),
+            strict=strict_of(request),
+            limit=request.max_instances,
+            further=None if further is None else lambda _: further,
+        )
+        return score_answer(self.phrase, found, self.segments)
 
 
-def sweep(questions: Sequence[_Question], steps: int = SWEEP_STEPS) -> dict[float, TextScores]:
-    """The figures at thresholds from the lowest to the highest best score of a question."""
-    if not questions:
-        return {}
-    best = np.array([question.named.best()[0] for question in questions], np.float32)
-    rows = {}
-    for level in np.unique(np.quantile(best, np.linspace(0, 1, steps)).astype(np.float32)):
-        at = np.array([level], np.float32)
-        asked = [
-            score_answer(q.phrase, answers(q.named, q.words, at, strict=np.array([True])), q.segments)
-            for q in questions
-        ]
-        rows[float(level)] = TextScores.of(asked)
-    return rows
+def sweep(
+    questions: Sequence[Question], threshold: float, request: Text, steps: int = SWEEP_STEPS
+) -> dict[float, TextScores]:
+    """The figures by threshold: from the lowest to the highest best score of a question, and at that used.
+
+    Args:
+        questions: not empty.
+        threshold: that used.
+        request: what else counts; its threshold, if it names one, counts for what a detector knows too.
+        steps: at most so many thresholds beside.
+    """
+    best = [max(q.named.best()[0], q.further.best()[0] if q.further else 0) for q in questions]
+    levels = np.quantile(np.array(best, np.float32), np.linspace(0, 1, steps)).astype(np.float32)
+    return {
+        float(level): TextScores.of([question.at(level, request) for question in questions])
+        for level in np.unique(np.append(levels, np.float32(threshold)))
+    }
 
 
 def _short(threshold: float) -> float:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping, Sequence
 
+from composer.category_names import spoken_name
 from composer.evaluation.ground_truth import GroundTruth, Segment
 from sam.errors import BadAnnotation
-
-SUFFIX = re.compile(r"(-other|-merged|-stuff)+$")
 
 
 def vocabulary_of(truth: GroundTruth, things_only: bool) -> dict[str, str]:
@@ -21,12 +19,7 @@ def vocabulary_of(truth: GroundTruth, things_only: bool) -> dict[str, str]:
     names = [name for name, thing in truth.categories.items() if thing or not things_only]
     if not names:
         raise BadAnnotation(f"{truth.source}: names no categories, so there is nothing to ask for")
-    return {name: phrase_of(name) for name in names}
-
-
-def phrase_of(category: str) -> str:
-    """A category's name as a person would say it: ``wall-other-merged`` is a wall."""
-    return " ".join(re.split(r"[-_\s]+", SUFFIX.sub("", category.strip().casefold()))).strip() or category
+    return {name: spoken_name(name) or name for name in names}
 
 
 def phrases_about(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from adapters import clip, clip_dense
 from adapters.clip import TEMPLATES, TextImageModel
+from adapters.text_routes import vocabulary
 from sam.checkpoints import save_weights
 from sam.errors import BadPrompt, CheckpointError, UsageError
 
@@ -158,6 +159,43 @@ def test_a_file_is_looked_at_as_the_published_weights_of_its_architecture() -> N
     assert clip._usual_preprocessing("ViT-B-32", model)["mean"] == open_clip.OPENAI_DATASET_MEAN
 
 
+class SigLipTokens:
+    """In place of SigLIP's tokenizer, which is downloaded: letters as tokens, 1 ends a text and fills up."""
+
+    context_length = 64
+
+    def __call__(self, texts: list[str], context_length: int = 64) -> Tensor:
+        rows = [[3 + ord(c) % 100 for c in text][: context_length - 1] for text in texts]
+        return torch.tensor([row + [1] * (context_length - len(row)) for row in rows])
+
+
+def test_a_published_siglip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its configuration as open_clip has it, random weights: bias, 64 tokens, its own mean and deviation."""
+    monkeypatch.setattr(clip, "_tokenizer", lambda name: SigLipTokens())
+    monkeypatch.setattr(clip, "_load_file", lambda *_: None)
+    (tmp_path / "weights.safetensors").touch()
+    model = TextImageModel.load("ViT-B-16-SigLIP", tmp_path / "weights.safetensors")
+    assert (model.bias, model.context_length, model.size, model.width) == (-10, 64, (224, 224), 768)
+    picture = noise(224, 224)
+    pixels = model.prepare(picture)
+    expected = torch.from_numpy(picture).permute(2, 0, 1).float() / 127.5 - 1  # mean and deviation .5
+    torch.testing.assert_close(pixels, expected, atol=1e-6, rtol=0)
+    seen = model.encode_pictures([picture])
+    monkeypatch.setattr(vocabulary, "COMMON", ())  # each word takes as long as with published weights
+    monkeypatch.setattr(vocabulary, "BACKGROUND", ())
+    words = vocabulary.Vocabulary.of(model, ["a zebra"])
+    theirs = model.model
+    with torch.inference_mode():
+        tokens = SigLipTokens()([template.format("a zebra") for template in TEMPLATES])
+        mean = theirs.encode_text(tokens, normalize=True).mean(0)
+        logit = theirs.logit_scale.exp() * seen[0] @ (mean / mean.norm()) + theirs.logit_bias
+    found = words.relevance(seen)[0, 0]
+    assert found == pytest.approx(float(logit.sigmoid()), rel=1e-3) and found > 0
+    assert len(model.encode_phrases(["z" * 62, "z" * 63], ("{}",))) == 2
+    with pytest.raises(BadPrompt, match="reads 64 tokens"):
+        model.encode_phrases(["z" * 64], ("{}",))
+
+
 @pytest.mark.parametrize(
     ("name", "pretrained", "message"),
     [
@@ -171,6 +209,13 @@ def test_unknown_names_list_the_known(name: str, pretrained: str | None, message
     with pytest.raises(UsageError, match=message) as refused:
         TextImageModel.load(name, pretrained)
     assert refused.value.code == "clip_unknown"
+
+
+def test_a_folder_takes_no_other_weights(clip_folders: dict[str, Path]) -> None:
+    for name in (clip_folders["softmax"], clip_folders["softmax"] / "open_clip_model.safetensors"):
+        with pytest.raises(UsageError, match="holds its own weights, so 'openai' is of no use") as refused:
+            TextImageModel.load(name, "openai")
+        assert refused.value.field == "pretrained"
 
 
 def test_a_folder_that_is_none(tmp_path: Path, clip_folders: dict[str, Path]) -> None:
@@ -216,6 +261,57 @@ def test_a_place_of_a_transformer_shows_what_is_there(models: dict[str, TextImag
     assert same > (places[4, 1] @ right).item()
 
 
+def test_the_places_of_a_mobileclip_average_to_its_vector() -> None:
+    """Its projection is the trunk's classifier: of the published towers the smallest, random weights."""
+    about = open_clip.get_model_config("MobileCLIP2-S0")["vision_cfg"]
+    tower = open_clip.timm_model.TimmModel(
+        about["timm_model_name"], 512, 256, pool=about["timm_pool"], proj=about["timm_proj"]
+    ).eval()
+    assert clip_dense._is_pooled_map(tower)
+    pixels = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        places = clip_dense._of_map(tower, pixels)
+        expected = tower(pixels)[0]
+    assert places.shape == (8, 8, 512)
+    torch.testing.assert_close(places.mean((0, 1)), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_tower_with_a_head_that_is_not_linear_gives_no_map() -> None:
+    towers = {
+        "mlp": open_clip.timm_model.TimmModel("regnetx_002", 32, 64, pool="avg", proj="mlp"),
+        "channels last": open_clip.timm_model.TimmModel("swin_tiny_patch4_window7_224", 32, proj="linear"),
+    }
+    assert [name for name, tower in towers.items() if clip_dense._is_pooled_map(tower)] == []
+
+
+@pytest.mark.parametrize("size", [(600, 600), (200, 1600), (1600, 200), (37, 50), (1, 1), (2, 900)])
+def test_windows_are_where_the_map_says_and_cover_the_image(size: tuple[int, int]) -> None:
+    height, width = size
+    # Each pixel says where it is, so the corners of a window say what it shows.
+    image = np.stack([*np.mgrid[:height, :width]], 2).astype(np.int32)
+
+    class Tower(torch.nn.Module):
+        def encode_image(self, batch: Tensor, normalize: bool) -> Tensor:
+            return batch
+
+    def corners(window: npt.NDArray[np.int32]) -> Tensor:
+        return torch.from_numpy(np.concatenate([window[0, 0], window[-1, -1] + 1]))
+
+    places = clip_dense._of_windows(Tower(), corners, image).numpy()  # type: ignore[arg-type]
+    rows, columns = places.shape[:2]
+    assert max(rows, columns) == clip_dense.WINDOWS_PER_SIDE
+    seen = np.zeros(size, bool)
+    for i, j in np.ndindex(rows, columns):
+        top, left, bottom, right = places[i, j]
+        seen[top:bottom, left:right] = True
+        centre = ((i + 0.5) * height / rows, (j + 0.5) * width / columns)
+        for first, last, length, middle in zip((top, left), (bottom, right), size, centre, strict=True):
+            assert first <= middle <= last
+            if first > 0 and last < length:  # where the border is no nearer than half a window
+                assert abs((first + last) / 2 - middle) <= 1
+    assert seen.all()
+
+
 def test_other_towers_are_asked_window_by_window() -> None:
     class Mean(torch.nn.Module):
         visual = torch.nn.Identity()
@@ -228,8 +324,7 @@ def test_other_towers_are_asked_window_by_window() -> None:
     picture[:, 60:, 1] = 200
 
     def prepare(window: Pixels, size: tuple[int, int] | None = None) -> Tensor:
-        middle = window[::2, ::2] if len(window) else window
-        return torch.from_numpy(middle.copy()).permute(2, 0, 1).float()
+        return torch.from_numpy(window.copy()).permute(2, 0, 1).float()
 
     places = clip_dense.dense_features(Mean(), prepare, picture, (18, 18))
     assert places.shape == (3, 6, 3)

@@ -91,6 +91,7 @@ def test_a_scene_without_companions_says_so(make_scene: MakeScene) -> None:
     [
         ({"classes": "person"}, "must be names"),
         ({"classes": ["person", 3]}, "must be names"),
+        ({"classes": 7}, "must be names"),
         ({"classes": []}, "0 classes"),
         ({"classes": ["  "]}, "has 0 characters"),
         ({"classes": ["x" * 10_000]}, "has 10000 characters"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from adapters.base import Scene
 from adapters.detector import UltralyticsDetector
-from sam.errors import CheckpointError, UsageError
+from sam.errors import CheckpointError, EnvironmentProblem, UsageError
 
 MakeScene = Callable[..., Scene]
 ASK: dict[str, Any] = {"classes": None, "conf": 0.0, "iou": 0.7, "limit": 5}
@@ -68,6 +68,58 @@ def test_a_pickle_needs_trust(weights: Path) -> None:
     assert caught.value.code == "detector_untrusted"
 
 
+@pytest.mark.parametrize("name", ["yolo11n", "./yolo11n", "x.pt ", "weights.bin", "x.engine"])
+def test_whatever_may_be_a_pickle_needs_trust(name: str) -> None:
+    with pytest.raises(UsageError, match="runs whatever code its author put into it") as caught:
+        UltralyticsDetector.load(Path(name), trust=False)
+    assert caught.value.code == "detector_untrusted"
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_an_architecture_is_never_read(tmp_path: Path, trust: bool) -> None:
+    path, trace = tmp_path / "evil.yaml", tmp_path / "trace"
+    path.write_text(
+        f"activation: __import__('pathlib').Path({str(trace)!r}).touch()\nbackbone: []\nhead: []\n"
+    )
+    with pytest.raises(UsageError, match="an architecture, which has no weights"):
+        UltralyticsDetector.load(path, trust=trust)
+    assert not trace.exists()
+
+
+def test_an_open_vocabulary_forgets_what_was_asked_before(
+    detector: UltralyticsDetector, make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    class Open:
+        names: ClassVar = {0: "person", 1: "dog"}
+        set_classes = staticmethod(asked.append)
+        predict = detector._model.predict
+
+    own = UltralyticsDetector(Open(), "open")
+    own.detect(make_scene(90, 200), **ASK | {"classes": ["a red car"]})
+    own.detect(make_scene(90, 200), **ASK)
+    assert asked == [["a red car"], ["person", "dog"]] and own.names == ("person", "dog")
+
+    def without_clip(names: list[str]) -> None:
+        raise ModuleNotFoundError("No module named 'clip'", name="clip")
+
+    monkeypatch.setattr(Open, "set_classes", staticmethod(without_clip))
+    with pytest.raises(EnvironmentProblem, match=r"pip install git\+https://github\.com/ultralytics/CLIP"):
+        own.detect(make_scene(90, 200), **ASK | {"classes": ["cat"]})
+
+
+def test_a_description_in_the_working_folder_is_not_read(
+    detector: UltralyticsDetector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector.save(tmp_path / "ours.safetensors", image_size=64)
+    trace = tmp_path / "trace"
+    (tmp_path / "yolo11n.yaml").write_text(f"activation: open({str(trace)!r}, 'w')\nbackbone: []\nhead: []\n")
+    monkeypatch.chdir(tmp_path)
+    assert UltralyticsDetector.load(Path("ours.safetensors"), trust=False).names == detector.names
+    assert not trace.exists()
+
+
 def test_a_file_of_ours_gives_the_same_without_trust(
     detector: UltralyticsDetector, make_scene: MakeScene, tmp_path: Path
 ) -> None:
@@ -90,6 +142,22 @@ def test_a_file_of_ours_gives_the_same_without_trust(
             "not the name of an",
         ),
         ({"architecture": "yolo11n.yaml", "names": '["a"]', "image_size": "64"}, "other.safetensors"),
+        (
+            {"architecture": "yolo11n.yaml", "names": '["a"]', "image_size": "big"},
+            "metadata of this detector is d",
+        ),
+        (
+            {"architecture": "yolo11n.yaml", "names": "[]", "image_size": "64"},
+            "metadata of this detector is damaged",
+        ),
+        (
+            {"architecture": "yolo11n.yaml", "names": "{", "image_size": "64"},
+            "metadata of this detector is damaged",
+        ),
+        (
+            {"architecture": "nosuch.yaml", "names": '["a"]', "image_size": "64"},
+            "has no architecture 'nosuch.yaml'",
+        ),
     ],
 )
 def test_files_that_are_no_detector_of_ours(tmp_path: Path, about: dict[str, str], says: str) -> None:

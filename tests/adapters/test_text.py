@@ -14,7 +14,8 @@ from adapters.detections import Detections
 from adapters.relabel import Relabel, RelabelAdapter
 from adapters.results import Instances
 from adapters.text import Text, TextAdapter
-from adapters.text_routes import points, sight
+from adapters.text_routes import hint, points, sight, token
+from adapters.text_routes.hint import logits_of_mask
 from adapters.text_routes.sight import Sight
 from adapters.text_routes.vocabulary import Vocabulary
 from composer.requests import request_record
@@ -224,6 +225,26 @@ def test_a_detector_with_an_open_vocabulary_is_asked_for_the_words(make_coloured
     assert coloured.model.pictures == 0  # nothing left for the text-image model
 
 
+@pytest.mark.parametrize("open_vocabulary", [False, True])
+@pytest.mark.parametrize("bias", [None, -45.0])
+def test_a_negative_takes_what_a_detector_names(
+    make_coloured: MakeColoured, monkeypatch: pytest.MonkeyPatch, open_vocabulary: bool, bias: float | None
+) -> None:
+    """The detector calls the red disc and the green bar balls; what is red is not wanted."""
+    coloured = make_coloured(bias)
+    with_detector(coloured, FixedDetector(["ball"], ["ball", "ball"], open_vocabulary))
+    boxed = coloured.candidates[[DISC, BAR]].replace(
+        labels=("ball",) * 2, detector_score=np.array([0.9, 0.8], np.float32), routes=("detect",) * 2
+    )
+    monkeypatch.setattr(Sight, "detect", lambda *_: boxed)  # random weights give no mask of the disc
+    vectors = {"ball": (0.7, 0.7, 0.1)}  # as much red as green
+    monkeypatch.setattr(type(coloured.model), "KNOWN", {**coloured.model.KNOWN, **vectors})
+    assert ask(coloured, "ball", route="detect").labels == ("ball", "ball")
+    found = ask(coloured, "ball", route="detect", negatives=["red"])
+    assert found.rles == (boxed.rles[1],)
+    np.testing.assert_allclose(found.text_score, [0.8])
+
+
 def test_the_model_names_boxes_of_a_detector_that_knows_no_names(
     make_coloured: MakeColoured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,6 +361,37 @@ def test_a_hint_is_decoded_with_the_logits_of_the_mask_that_the_words_chose(
         abs(rows.float().mean() * cell - 45) < 2 * cell and abs(columns.float().mean() * cell - 40) < 2 * cell
     )
     assert abs(inside.sum() * cell**2 / (np.pi * 25**2) - 1) < 0.25
+
+
+def test_a_hint_looks_at_the_masks_of_the_place_alone(make_coloured: MakeColoured) -> None:
+    coloured = make_coloured()
+    ask(coloured, "red", hint_point=(40, 45))
+    # The candidate that is there, the click's three and the answer, each at two scales; some may be empty.
+    assert coloured.model.pictures <= 2 * (1 + 3 + 1)
+    without = make_coloured()
+    nowhere = coloured.candidates[[BAR, WALL]]
+    TextAdapter()(without.scene, Text("red", candidates=nowhere, route="rank", hint_point=(40, 45)))
+    assert coloured.model.pictures == without.model.pictures + 2
+
+
+@pytest.mark.parametrize("route", ["detect", "points", "token"])
+def test_a_hint_feeds_back_a_mask_of_the_route(
+    make_coloured: MakeColoured, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    coloured = make_coloured()
+    monkeypatch.setattr(sight, "propose", lambda scene: pytest.fail("no grid of clicks for this route"))
+    disc = sight.with_route(coloured.candidates[[BAR, DISC]], route)
+    with_detector(coloured, FixedDetector(["thing"], ["thing"] * 2))
+    monkeypatch.setattr(Sight, "detect", lambda *_: disc.replace(labels=("thing",) * 2))
+    monkeypatch.setattr(points, "masks_of_map", lambda *_: disc)
+    monkeypatch.setattr(token, "prompted", lambda *_: disc)
+    fed: list[Any] = []
+    monkeypatch.setattr(
+        hint, "logits_of_mask", lambda scene, rle: (fed.append(rle), logits_of_mask(scene, rle))[1]
+    )
+    found = TextAdapter()(coloured.scene, Text("red", route=route, hint_point=(40, 45)))
+    assert fed == [coloured.candidates.rles[DISC]]
+    assert found.labels == ("red",) and found.routes == ("hint",)
 
 
 def test_a_hint_outside_of_the_image(make_coloured: MakeColoured) -> None:

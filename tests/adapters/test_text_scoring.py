@@ -67,7 +67,10 @@ def test_a_negative_phrase_takes_what_fits_it_better(bias: float | None) -> None
         "zebra", bias=bias, vectors=vectors | {"zebra": [1.0, 0, 0, 0]}, negatives=["toy dog"]
     )
     assert alone.relevance(toy)[0, 0] > 0.25
-    assert against.relevance(toy)[0, 0] < (0.15 if bias is None else 1e-6)
+    assert against.relevance(toy)[0, 0] == 0
+    assert against.ruled_out(toy).tolist() == [[True]]
+    assert against.relevance(PICTURES)[0, 0] > 0.25, "what the phrase fits better stays"
+    assert not alone.has_negatives and against.has_negatives
 
 
 def test_a_sigmoid_models_score_is_its_own_probability() -> None:
@@ -93,6 +96,11 @@ def test_phrases_that_are_in_the_fixed_lists_stand_for_themselves() -> None:
     words = vocabulary("Dog", "sky")
     assert len(words.phrase_of) == 2 + len(BACKGROUND) + len(COMMON) - 2
     assert not words.rivals[0, 0]
+
+
+def test_a_negative_of_the_fixed_lists_is_there_once() -> None:
+    words, with_negative = vocabulary("zebra"), vocabulary("zebra", negatives=["Cat"])
+    assert len(with_negative.phrase_of) == len(words.phrase_of)
 
 
 # ---- masks -------------------------------------------------------------------------------------------------

@@ -457,3 +457,11 @@ def test_text_from_the_command_line(
     assert {"present_miou", "instance_recall", "false_alarm_rate"} <= set(report)
     assert report["clip"] == "sigmoid" and (tmp_path / "text.png").is_file()
     assert "fastsam (baseline)" in ended.out and "1 photos, 1 phrases" in ended.out
+    boxes = [{"image_id": 1, "category_id": 2, "bbox": [5, 5, 30, 20], "score": 0.75}]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))  # of a photo whose name has no number
+    ended = cli(
+        "eval", "text", "--coco", tmp_path / "images", tmp_path / "instances.json", "--preset", small_preset,
+        "--clip", clip_folders["sigmoid"], "--route", "detect", "--device", "cpu",
+        "--detector", tmp_path / "boxes.json", "--annotations", tmp_path / "instances.json",
+    )  # fmt: skip
+    assert (ended.code, ended.err) == (0, "") and "detect" in ended.out

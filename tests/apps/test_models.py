@@ -138,7 +138,7 @@ def test_companions_are_pulled_and_verified_too(cli, with_companions: Path, cach
     assert (cache / "detector.bin").read_bytes() == BODY
     ended = cli("models", "verify", with_companions)
     titles = [line.partition(": ")[0] for line in ended.out.splitlines()]
-    assert ended.code == 0 and titles == ["mine", "mine clip", "mine detector"]
+    assert ended.code == 0 and titles == ["mine", "mine detector", "mine clip"]
     (with_companions.parent / "clip/open_clip_model.safetensors").write_bytes(BODY[::-1])
     ended = cli("models", "verify", with_companions)
     assert ended.code == 5 and "clip" in ended.error and "SHA-256" in ended.error
@@ -158,5 +158,8 @@ def test_list_and_verify_all_show_companions(cli, with_companions: Path, monkeyp
     assert ended.code == 5 and ended.error.startswith("error: mine clip: ")
     assert "mine detector: not downloaded" in ended.out
     found = {one.subject: one for one in health.weights()}
-    assert found["clip mine"].state == "broken" and "SHA-256" in found["clip mine"].detail
-    assert found["detector mine"].state == "note" and "models pull mine" in found["detector mine"].detail
+    assert found["weights mine clip"].state == "broken" and "SHA-256" in found["weights mine clip"].detail
+    assert (
+        found["weights mine detector"].state == "note"
+        and "models pull mine" in found["weights mine detector"].detail
+    )

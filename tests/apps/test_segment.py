@@ -74,6 +74,52 @@ def test_what_a_detector_found(segment, photos: Path, tmp_path: Path, small_pres
     assert ended.code == 2 and "preset 'small' has no detector of its own; name one" in ended.err
 
 
+def test_one_results_file_serves_phrases_and_detect(
+    segment, photos: Path, tmp_path: Path, clip_folders: dict[str, Path]
+) -> None:
+    """The photo's name has no number: only the annotations say which one it is, and what class 5 is."""
+    found = [
+        {"image_id": 1, "category_id": 4, "bbox": [5, 5, 30, 20], "score": 0.75},
+        {"image_id": 1, "category_id": 5, "bbox": [20, 10, 30, 30], "score": 0.5},
+    ]
+    (tmp_path / "people.json").write_text(json.dumps(found))
+    about = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 60, "height": 45}],
+        "categories": [{"id": 4, "name": "person"}, {"id": 5, "name": "bus"}],
+    }
+    (tmp_path / "names.json").write_text(json.dumps(about))
+    words = ("--text", "person", "--text", "bus", "--clip", clip_folders["softmax"], "--preset", "tiny")
+    models = ("--detector", tmp_path / "people.json", "--annotations", tmp_path / "names.json")
+    ended = segment(photos / "a.jpg", *words, "--detect", *models)
+    assert (ended.code, ended.err) == (0, "")
+    phrases, detected = report(tmp_path / "out/a.json")["results"]
+    assert phrases["request"]["annotations"] == str(tmp_path / "names.json")
+    named = [(a["label"], a["text_score"]) for a in phrases["annotations"] if a["route"] == "detect"]
+    assert named == [("person", 0.75), ("bus", 0.5)]
+    assert [one["label"] for one in detected["annotations"]] == ["person", "bus"]
+    ended = segment(photos / "a.jpg", *CLICK, *models[2:])
+    assert ended.code == 2 and "--annotations belongs to --detect or --text" in ended.err
+
+
+def test_a_pipelines_text_step_takes_the_annotations_too(
+    segment, photos: Path, tmp_path: Path, clip_folders: dict[str, Path]
+) -> None:
+    found = [{"image_id": 1, "category_id": 4, "bbox": [5, 5, 30, 20], "score": 0.75}]
+    (tmp_path / "people.json").write_text(json.dumps(found))
+    about = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "categories": [{"id": 4, "name": "person"}],
+    }
+    (tmp_path / "names.json").write_text(json.dumps(about))
+    (tmp_path / "steps.yaml").write_text("steps: [{name: people, text: {phrases: [person], route: detect}}]")
+    models = ("--detector", tmp_path / "people.json", "--annotations", tmp_path / "names.json")
+    options = ("--clip", clip_folders["softmax"], "--preset", "tiny")
+    ended = segment(photos / "a.jpg", "--pipeline", tmp_path / "steps.yaml", *models, *options)
+    assert (ended.code, ended.err) == (0, "")
+    (result,) = report(tmp_path / "out/a.json")["results"]
+    assert [one["label"] for one in result["annotations"]] == ["person"]
+
+
 def test_a_click(segment, photos: Path, tmp_path: Path, small_preset: Path) -> None:
     ended = segment(photos / "a.jpg", *CLICK)
     assert (ended.code, ended.err) == (0, "")

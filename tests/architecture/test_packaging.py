@@ -45,9 +45,10 @@ def test_what_would_be_left_out_is_seen(checkout: Path) -> None:
 def test_a_wheel_carries_the_embedded_files_of_all_presets(checkout: Path) -> None:
     files = {checkout / "sam/weights/tiny-clip" / name for name in CLIP}
     for preset in map(load_preset, preset_names()):
-        files |= {expected_path(preset, part) for part, named in preset.files.items() if named.embedded}
-        if preset.clip is not None and preset.clip.embedded:
-            assert (expected_path(preset, "clip").with_name(CLIP[1])).is_file()
+        for one in preset.files():
+            files |= {expected_path(one)} if one.embedded else set()
+            if one.part == "clip" and one.embedded:
+                assert expected_path(one).with_name(CLIP[1]).is_file()
     names = sorted(path.relative_to(checkout).as_posix() for path in files)
     assert "sam/weights/tiny.safetensors" in names
     assert carried(checkout, names) == names

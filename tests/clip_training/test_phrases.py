@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import random
 
-from composer.clip_training.phrases import Names, Vocabulary, clean, composed, say
+from composer.clip_training.phrases import Names, Vocabulary, composed, say
 from composer.clip_training.words import corpus
-
-
-def test_names_are_cleaned() -> None:
-    assert clean("wall-other-merged") == "wall"
-    assert clean(" background ") == "background"
-    assert clean("door-stuff") == "door"
-    assert clean("Granny Smith") == "granny smith"
 
 
 def test_synonyms_wider_words_and_what_is_left_out() -> None:

@@ -15,8 +15,9 @@ from composer.clip_training.pack import pack_all
 from composer.clip_training.pictures import contrastive_loss
 from composer.clip_training.run import Watch, train
 from composer.clip_training.words import distillation_loss
-from sam.checkpoints import read_weights, save_training_state
+from sam.checkpoints import load_training_state, read_weights, save_training_state
 from sam.errors import CheckpointError, EnvironmentProblem, UsageError
+from sam.training.trainer import read_log
 
 pytestmark = pytest.mark.usefixtures("teacher")
 
@@ -49,54 +50,28 @@ def test_a_stopped_run_ends_as_an_unstopped_one(data: Path) -> None:
     assert model.bias is not None
 
 
-def stopped(data: Path, after: int, folder: str = "run") -> Path:
-    """The folder of a run that was stopped."""
-    steps = iter(range(1, after + 1))
-    watch = Watch(should_stop=lambda: next(steps) == after)
-    assert (
-        train(
-            read_clip_run(data / "clip.yaml"), data / folder, data=data, packed=data / "packed", watch=watch
-        )
-        is None
-    )
-    return data / folder
+@pytest.mark.parametrize("what", ["damaged", "foreign", "of another model"])
+def test_a_state_that_does_not_fit_is_refused(data: Path, what: str) -> None:
+    run, folder = read_clip_run(data / "clip.yaml"), data / "run"
+    train(run, folder, data=data, packed=data / "packed", watch=Watch(should_stop=lambda: True))
+    state = load_training_state(folder / "state.pt")
+    if what == "damaged":
+        (folder / "state.pt").write_bytes((folder / "state.pt").read_bytes()[:500])
+    else:
+        state = {"step": 1} if what == "foreign" else state | {"model": {"x": torch.zeros(1)}}
+        save_training_state(folder / "state.pt", state)
+    with pytest.raises(CheckpointError, match=r"state\.pt: (damaged|the state of another model)"):
+        train(run, folder, data=data, packed=data / "packed")
 
 
-def go_on(data: Path) -> None:
-    train(read_clip_run(data / "clip.yaml"), data / "run", data=data, packed=data / "packed")
-
-
-@pytest.mark.parametrize("after", [3, 9], ids=["words", "pictures"])
-def test_a_state_of_another_model_is_refused(data: Path, after: int) -> None:
-    stopped(data, after)
-    config = data / "clip.yaml"
-    config.write_text(config.read_text().replace("embed_dim: 16", "embed_dim: 8"))
-    with pytest.raises(CheckpointError, match=r"state\.pt: the state of another model or program") as caught:
-        go_on(data)
-    assert caught.value.code == "state_foreign"
-
-
-def test_a_state_of_another_program_or_half_of_one_is_refused(data: Path) -> None:
-    (data / "run").mkdir()
-    save_training_state(data / "run/state.pt", {"step": 3, "model": {}})
-    with pytest.raises(CheckpointError, match="another model or program"):
-        go_on(data)
-    path = stopped(data, 3, "whole") / "state.pt"
-    (data / "run/state.pt").write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(CheckpointError, match="damaged or no training state") as caught:
-        go_on(data)
-    assert caught.value.code == "checkpoint_corrupt"
-
-
-def test_rows_of_steps_that_are_done_again_leave_the_log(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("composer.clip_training.run.LOG_EVERY", 1)
-    folder = stopped(data, 9)
-    with (folder / "log.jsonl").open("a") as file:  # as a run leaves it that is killed between two saves
-        file.write('{"part": "pictures", "step": 4, "loss": 1}\n{"part": "pictures", "st')
-    go_on(data)
-    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    steps = [(row["part"], row["step"]) for row in log if "held_out" not in row]
-    assert steps == [(part, step) for part in ("words", "pictures") for step in range(1, 7)]
+def test_what_is_done_again_is_logged_once(data: Path) -> None:
+    run, folder = read_clip_run(data / "clip.yaml"), data / "run"
+    train(run, folder, data=data, packed=data / "packed", watch=Watch(should_stop=lambda: True))
+    with (folder / "log.jsonl").open("a") as log:  # of steps after the saved state, the last line cut short
+        log.write('{"part": "words", "step": 2, "loss": 9}\n{"part": "pictures", "step": 1}\n{"part": "wo')
+    assert train(run, folder, data=data, packed=data / "packed") is not None
+    steps = [(row["part"], row["step"], "held_out" in row) for row in read_log(folder / "log.jsonl")]
+    assert steps == [("words", 6, False), ("pictures", 6, False), ("pictures", 6, True)]
 
 
 def test_a_pack_of_something_else_is_packed_anew(data: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,13 @@ def test_boxes_of_a_photo_that_is_shrunk(tmp_path: Path) -> None:
         assert number == 0
         np.testing.assert_allclose(box, [50 / 120, 25 / 60, 60 / 120, 30 / 60], atol=1e-5)
     before = path.stat().st_mtime_ns
-    write_dataset([], ("set", 1), tmp_path, tmp_path / "out", long_side=60)
+    again = [DataSet("set", "panoptic", "set", 3, skip=1)]
+    write_dataset(again, ("set", 1), tmp_path, tmp_path / "out", long_side=60)
     assert path.stat().st_mtime_ns == before
+    # Of something else: nothing of what was there stays.
+    write_dataset([], ("set", 1), tmp_path, tmp_path / "out", long_side=60)
+    assert (tmp_path / "out/train.txt").read_text() == ""
+    assert not list((tmp_path / "out/images/train").iterdir())
 
 
 def test_a_run_from_its_file_to_its_weights(config: Path, tmp_path: Path) -> None:
@@ -85,6 +91,24 @@ def test_a_run_from_its_file_to_its_weights(config: Path, tmp_path: Path) -> Non
     assert again.stat().st_mtime_ns == before
 
 
+def test_the_folder_of_another_run_is_refused(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    began = {
+        "detector": "yolo11n.yaml",
+        "name": "object",
+        "image_size": 32,
+        "epochs": 1,
+        "batch": 4,
+        "seed": 0,
+    }
+    (folder / "run.json").write_text(json.dumps(began))
+    with pytest.raises(UsageError, match=r"of another run \(image_size: 32\); choose another folder"):
+        detector_training.train(
+            read_detector_run(config), folder, data=tmp_path, packed=tmp_path / "packed", device="cpu"
+        )
+
+
 def test_which_file_is_about_a_detector(config: Path) -> None:
     assert is_detector_run(config)
     assert not is_detector_run(ROOT / "configs/training/tiny.yaml")
@@ -99,6 +123,7 @@ def test_which_file_is_about_a_detector(config: Path) -> None:
         ("epochs: 1", "epoch: 1", "unknown key"),
         ("detector: yolo11n.yaml", "detector: 3", "detector: expected a text"),
         ("validation: {panoptic: shapes, limit_images: 4}", "", "expected a mapping with `panoptic`"),
+        ("weight: 1", "weight: 0.4", "how often an epoch has each photo, at least 1, not 0.4"),
         ("skip: 4", "skip: 3", "skip holds out 3 photos"),
         ("{panoptic: shapes, weight: 1", "{shapes: 20, weight: 1", "trained on `panoptic` sets"),
     ],

@@ -36,7 +36,7 @@ from composer import (
 from composer.limits import Limits
 from composer.pipeline import run_steps
 from composer.pipeline_files import describe_pipeline, pipeline_names
-from composer.pipeline_picture import columns_of, field_lines, save_picture
+from composer.pipeline_picture import columns_of, save_picture
 from composer.requests import request_record
 from composer.steps import _points
 from sam.errors import BadPrompt, EnvironmentProblem, SamComposerError, UsageError
@@ -307,19 +307,15 @@ def test_one_place_to_say_which_detector() -> None:
         pipeline.with_fields("edges", thin=True)
 
 
-def test_what_a_made_request_leaves_open_is_filled_in_too() -> None:
-    """Text has an __init__ of its own, which its fields' defaults know nothing of."""
-    step = Step("a", Text("dog", threshold=0.5, synonyms={"dog": ["hound"]}))
-    assert set(step.fields) == {"phrases", "threshold", "synonyms"}
-    assert [line.partition(":")[0] for line in field_lines(step)] == ["phrases", "synonyms", "threshold"]
-    pipeline = Pipeline([step, Step("b", Text("cat", clip="mine"))])
-    changed = pipeline.with_fields("text", clip="ViT-B-32", detector="d.onnx", threshold=0.1)
-    requests = [one.request for one in changed]
-    assert [(r.clip, r.detector, r.threshold) for r in requests] == [  # type: ignore[attr-defined]
-        ("ViT-B-32", "d.onnx", 0.5),
-        ("mine", "d.onnx", 0.1),
+def test_phrases_that_were_made_in_python_take_models_too() -> None:
+    steps = [Step("a", Text("dog")), Step("b", Text("cat", clip="RN50", negatives=["toy"]))]
+    changed = Pipeline(steps).with_fields("text", clip="ViT-B-32", detector="d.onnx")
+    requests: list[Any] = [step.request for step in changed]
+    assert [(r.phrases, r.clip, r.detector) for r in requests] == [
+        (("dog",), "ViT-B-32", "d.onnx"),
+        (("cat",), "RN50", "d.onnx"),
     ]
-    assert requests[0].synonyms == {"dog": ("hound",)}  # type: ignore[attr-defined]
+    assert set(steps[0].fields) == {"phrases"} and set(steps[1].fields) == {"phrases", "clip", "negatives"}
 
 
 def test_the_record_is_plain_and_complete() -> None:

@@ -34,13 +34,12 @@ def test_published_weights_keep_the_published_thresholds(name: str) -> None:
 
 
 def test_the_embedded_weights_are_the_pinned_ones() -> None:
-    embedded = [(one, part) for one in map(load_preset, preset_names()) for part in one.files]
-    embedded = [(preset, part) for preset, part in embedded if preset.files[part].embedded]
-    assert "tiny" in {preset.name for preset, _ in embedded}
-    for preset, part in embedded:
-        path = expected_path(preset, part)
-        assert path.stat().st_size == preset.files[part].bytes
-        assert file_digest(path) == preset.files[part].sha256
+    embedded = [one for name in preset_names() for one in load_preset(name).files() if one.embedded]
+    assert "tiny" in {preset.label for preset in embedded}
+    for preset in embedded:
+        path = expected_path(preset)
+        assert path.stat().st_size == preset.weights.bytes
+        assert file_digest(path) == preset.weights.sha256
 
 
 def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
@@ -113,11 +112,8 @@ def test_companions_have_sources_of_their_own(tmp_path: Path) -> None:
     clip = {"source": "embedded", "file": "tiny-clip/open_clip_model.safetensors"}
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(values | {"clip": clip, "detector": {"file": "d.safetensors"}}))
-    preset = load_preset(path)
-    assert {part: file.embedded for part, file in preset.files.items()} == {
-        "weights": False,
-        "clip": True,
-        "detector": False,
-    }
-    assert expected_path(preset, "clip").parts[-4:] == ("sam", "weights", *clip["file"].split("/"))
-    assert expected_path(preset, "detector") == tmp_path / "d.safetensors"
+    parts = {one.part: one for one in load_preset(path).files()}
+    sources = {part: one.embedded for part, one in parts.items()}
+    assert sources == {"weights": False, "clip": True, "detector": False}
+    assert expected_path(parts["clip"]).parts[-4:] == ("sam", "weights", *clip["file"].split("/"))
+    assert expected_path(parts["detector"]) == tmp_path / "d.safetensors"

@@ -64,6 +64,14 @@ def test_photos_by_number_without_annotations(folder: Path, composer: Composer) 
         detector.detect(composer.open(folder / "yard.jpg"), classes=None, conf=0, iou=0.7, limit=10)
 
 
+def test_photos_of_one_name_are_not_taken_for_each_other(folder: Path, composer: Composer) -> None:
+    images = [{"id": 7, "file_name": "a/yard.jpg"}, {"id": 9, "file_name": "b/yard.jpg"}]
+    (folder / "annotations.json").write_text(json.dumps(ANNOTATIONS | {"images": images}))
+    detector = RecordedDetections(folder / "results.json", folder / "annotations.json")
+    with pytest.raises(BadAnnotation, match=r"has 2 photos named 'yard\.jpg', in different folders"):
+        detector.detect(composer.open(folder / "yard.jpg"), classes=None, conf=0, iou=0.7, limit=10)
+
+
 def test_photos_and_classes_that_the_files_lack(folder: Path, composer: Composer) -> None:
     detector = RecordedDetections(folder / "results.json", folder / "annotations.json")
     with pytest.raises(BadAnnotation, match=r"annotations\.json: has no photo named 'other\.jpg'"):
@@ -98,6 +106,8 @@ def test_companions(folder: Path, composer: Composer) -> None:
     scene = composer.open(folder / "yard.jpg")
     with pytest.raises(UsageError, match="annotations belong to a COCO results file"):
         scene.run(Detect(detector="yolo11n.pt", annotations="a.json"))
+    with pytest.raises(UsageError, match=r"COCO results file .*: name that too"):
+        composer.companions.detector(None, trust=False, annotations="a.json")
     with pytest.raises(UsageError, match=r"detectors/yolo11n\.pt: reading a \.pt file runs"):
         scene.run(Detect(detector="yolo11n.pt"))
     first, second = (

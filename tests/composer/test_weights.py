@@ -111,6 +111,21 @@ def test_a_download_is_whole_and_leaves_nothing_else(preset: Preset, cache: Path
     assert seen == sorted(seen)
 
 
+def test_companions_come_from_where_their_own_source_says(preset: Preset, tmp_path: Path) -> None:
+    mine = replace(
+        preset, detector=WeightsFile("tiny.safetensors", embedded=True), clip=WeightsFile("no/clip")
+    )
+    _, detector, clip = mine.files()
+    assert [part.label for part in mine.files()] == ["mine", "mine detector", "mine clip"]
+    assert locate_detector(mine) == locate(detector) == expected_path(load_preset("tiny"))
+    with pytest.raises(CheckpointError, match=r"no such file, though preset 'mine' names it in clip\.file"):
+        locate_clip(mine)
+    with pytest.raises(CheckpointError, match="the clip file of preset 'mine' is not here: run `sam-c"):
+        locate(replace(clip, weights=replace(preset.weights, file="c.bin")))
+    with pytest.raises(UsageError, match=r"no clip\.url"):
+        pull(clip)
+
+
 def test_what_is_there_already_is_not_fetched_again(preset: Preset, server: Script) -> None:
     pull(preset)
     pull(preset)
@@ -325,32 +340,3 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
     assert cache_folder() == tmp_path / "xdg" / "sam-composer"
     monkeypatch.setenv("SAM_COMPOSER_CACHE", "~/own")
     assert cache_folder() == tmp_path / "own"
-
-
-def test_companions_are_where_they_say_themselves(preset: Preset, tmp_path: Path) -> None:
-    file = "tiny-clip/open_clip_model.safetensors"
-    local = replace(preset, clip=WeightsFile(file), detector=WeightsFile("own.safetensors", embedded=True))
-    assert expected_path(local, "clip") == tmp_path / file
-    embedded = expected_path(load_preset("tiny")).parent
-    assert expected_path(local, "detector") == embedded / "own.safetensors"
-    assert expected_path(replace(local, clip=WeightsFile(file, embedded=True)), "clip") == embedded / file
-
-
-def test_messages_about_companions_name_their_own_key(preset: Preset) -> None:
-    with pytest.raises(UsageError, match=r"no detector of its own; name one \(detector=, --detector\)"):
-        locate_detector(preset)
-    with pytest.raises(CheckpointError, match=r"names it in clip\.file$") as caught:
-        locate_clip(replace(preset, clip=WeightsFile("clip/open_clip_model.safetensors")))
-    assert (caught.value.code, caught.value.field) == ("weights_missing", "clip")
-    with pytest.raises(CheckpointError, match=r"tiny-no/x: the package's own file is missing"):
-        locate_clip(replace(preset, clip=WeightsFile("tiny-no/x", embedded=True)))
-
-
-def test_a_detector_is_pulled_and_pinned_like_weights(preset: Preset, cache: Path) -> None:
-    with_detector = replace(preset, detector=replace(preset.weights, file="d.bin"))
-    with pytest.raises(CheckpointError, match=r"weights of the detector .* models pull mine.*d\.bin"):
-        locate_detector(with_detector)
-    assert pull(with_detector, part="detector") == cache / "d.bin" == locate_detector(with_detector)
-    (cache / "d.bin").write_bytes(OTHER)
-    with pytest.raises(CheckpointError, match="run `sam-composer models pull mine`"):
-        locate_detector(with_detector)

@@ -8,15 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from adapters.results import Instances
 from adapters.rle import bounding_boxes, encode_mask
 from adapters.text import Text
+from adapters.text_routes.naming import Named
+from adapters.text_routes.vocabulary import Vocabulary
 from composer import Composer
+from composer.category_names import spoken_name
 from composer.evaluation.ground_truth import GroundTruth, Segment, open_coco, open_panoptic
-from composer.evaluation.text import TextProtocol, available_routes, evaluate_text
-from composer.evaluation.text_phrases import phrase_of, phrases_about, vocabulary_of
+from composer.evaluation.text import Question, TextProtocol, available_routes, evaluate_text, sweep
+from composer.evaluation.text_phrases import phrases_about, vocabulary_of
 from composer.evaluation.text_report import save_text_plot, text_table
 from composer.evaluation.text_scores import Asked, TextScores, score_answer
 from sam.errors import BadAnnotation
@@ -69,9 +73,11 @@ def test_names_as_a_person_would_say_them() -> None:
         " hot dog",
         "window-blind",
         "food-other-merged",
+        "Granny Smith",
+        "-other",
     ]
-    assert [phrase_of(name) for name in names] == [
-        "wall", "door", "dining table", "hot dog", "window blind", "food"
+    assert [spoken_name(name) for name in names] == [
+        "wall", "door", "dining table", "hot dog", "window blind", "food", "granny smith", "",
     ]  # fmt: skip
 
 
@@ -150,6 +156,37 @@ def test_the_three_figures() -> None:
     assert TextScores.of([]).balance == 0 and TextScores.of(asked[2:]).present_miou is None
 
 
+class Words:
+    """A text-image model for which all phrases are alike."""
+
+    scale, bias, name = 10.0, None, "words"
+
+    def encode_phrases(self, phrases: list[str]) -> torch.Tensor:
+        return torch.eye(2)[[0] * len(phrases)]
+
+
+def test_thresholds_are_compared_by_the_rule_of_the_run(segments: Masks) -> None:
+    disc, box, _ = segments
+    words = Vocabulary.of(Words(), ["person"])  # type: ignore[arg-type]
+    truth = [Segment(encode_mask(disc), 0)]
+
+    def scored(mask: Masks, score: float, known: bool = False) -> Named:
+        return Named(of_masks(mask), np.array([[score]], np.float32), np.array([[known]]))
+
+    # Where nothing passes though something is close, there is a second look, at what fits better.
+    looked_twice = Question("person", truth, words, scored(box, 0.3), scored(disc, 0.8))
+    request = Text("anything")
+    assert looked_twice.at(0.2, request).iou < 1 and looked_twice.at(0.5, request).iou == 1
+    assert looked_twice.at(0.7, request).answered is False  # too far off to look again
+    # What a detector knows needs no threshold, but for one that the request names.
+    known = Question("person", truth, words, scored(disc, 0.3, True))
+    assert known.at(0.9, request).iou == 1
+    assert known.at(0.9, Text("anything", threshold=0.4)).answered is False
+    found = sweep([looked_twice, known], 0.45, request)
+    assert list(found) == sorted(found) and min(found) == pytest.approx(0.3)
+    assert found[float(np.float32(0.45))].present_miou == 1
+
+
 def test_a_set_from_end_to_end(
     panoptic: Path, small_preset: Path, clip_folders: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -176,6 +213,8 @@ def test_a_set_from_end_to_end(
     alarms = [row["false_alarm_rate"] for row in report["thresholds"]]
     assert alarms == sorted(alarms, reverse=True)
     assert found.best_threshold in found.sweep
+    used = float(np.float32(found.threshold))
+    assert found.sweep[used] == TextScores.of(found.routes["auto"]), "the curve passes through the run"
     again = evaluate_text(composer.open, truth, protocol)
     assert again.to_json() == report
     save_text_plot(tmp_path / "text.png", found, "text")
