@@ -29,11 +29,13 @@ MODEL_FIELDS = {
 _DETECT_OPTIONS = {"classes": "--class", "trust": "--trust-detector"} | {
     name: f"--{name}" for name in ("conf", "iou", "detector", "annotations")
 }
-_OF_DETECTOR = ("detector", "trust", "annotations")
-_TEXT_OPTIONS = {
-    "negatives": "--negative", "threshold": "--text-threshold", "route": "--route", "clip": "--clip",
+TEXT_OPTIONS = {
+    "negatives": "--negative", "synonyms": "--synonym", "threshold": "--text-threshold",
+    "route": "--route", "max_instances": "--max-instances", "hint_point": "--hint", "clip": "--clip",
     "pretrained": "--pretrained",
 }  # fmt: skip
+"""Options of --text by the field of :class:`Text` that they fill."""
+_OF_DETECTOR = ("detector", "trust", "annotations")
 
 
 def parse_requests(
@@ -64,7 +66,7 @@ def parse_requests(
         detect: whether a detector's objects are asked for.
         detect_fields: fields of :class:`Detect` that were given; its detector is also that of the phrases.
         phrases: what to look for by name.
-        text_fields: fields of :class:`Text` that were given.
+        text_fields: fields of :class:`Text` that were given, synonyms and hint point as texts.
 
     Raises:
         UsageError: nothing asked for, a text that is no point or box, or options of what is not asked for.
@@ -109,15 +111,33 @@ def _named(
     shared: dict[str, Any] = {}
     if phrases:
         shared = {name: detect_fields[name] for name in _OF_DETECTOR if name in detect_fields}
-        requests.append(Text(*phrases, **shared, **text_fields))
+        requests.append(Text(*phrases, **shared, **_read_words(text_fields)))
     elif text_fields:
-        _refuse(_TEXT_OPTIONS[next(iter(text_fields))], "--text")
+        _refuse(TEXT_OPTIONS[next(iter(text_fields))], "--text")
     if detect:
         requests.append(Detect(**detect_fields))
     else:
         for name in detect_fields.keys() - shared.keys():
             _refuse(_DETECT_OPTIONS[name], "--detect or --text" if name in _OF_DETECTOR else "--detect")
     return requests
+
+
+def _read_words(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of :class:`Text`, with synonyms and hint point as they are there."""
+    read = dict(fields)
+    if "hint_point" in read:
+        read["hint_point"] = _numbers(read["hint_point"], "--hint", "X,Y such as 520,375", (2,))
+    if "synonyms" in read:
+        synonyms: dict[str, list[str]] = {}
+        for text in read["synonyms"]:
+            phrase, equals, word = (part.strip() for part in text.partition("="))
+            if not equals:
+                raise UsageError(
+                    f"--synonym {text!r}: expected PHRASE=WORD such as sofa=couch", field="--synonym"
+                )
+            synonyms.setdefault(phrase, []).append(word)
+        read["synonyms"] = synonyms
+    return read
 
 
 def parse_pipeline(
@@ -145,7 +165,7 @@ def parse_pipeline(
     for field, value in (models or {}).items():
         kinds = MODEL_FIELDS[field] & {step.kind for step in pipeline}
         if not kinds:
-            option = (_DETECT_OPTIONS | _TEXT_OPTIONS)[field]
+            option = (_DETECT_OPTIONS | TEXT_OPTIONS)[field]
             raise UsageError(
                 f"{option}: pipeline {pipeline.name} has no {' or '.join(sorted(MODEL_FIELDS[field]))} step",
                 field=option,

@@ -16,7 +16,7 @@ from sam.errors import UsageError
 
 NAME = "sam-composer.json"
 MAX_BYTES = 16 << 20
-_COMPARED = ("preset", "weights_sha256", "requests", "pipeline")
+_COMPARED = ("preset", "weights_sha256", "requests", "pipeline", "companions")
 
 
 def check_folder(out: Path, run: Mapping[str, Any], stems: Iterable[str]) -> None:
@@ -65,7 +65,21 @@ def _difference(key: str, earlier: Mapping[str, Any], run: Mapping[str, Any]) ->
         return f"which asked for {_asked(earlier)}, and this one asks for {_asked(run)}"
     if key == "preset":
         return f"with preset {earlier.get(key)}, and this one has {run[key]}"
+    if key == "companions":
+        return f"by {_companions(earlier)}, and this one has {_companions(run)}"
     return f"with other weights of preset {run['preset']} (SHA-256 {str(earlier.get(key))[:12]}…)"
+
+
+def _companions(run: Mapping[str, Any]) -> str:
+    """Text-image models and detectors in a few words."""
+    records = run.get("companions")
+    if not isinstance(records, list) or not records:
+        return "no text-image model and no detector"
+    parts = []
+    for values in (record if isinstance(record, dict) else {} for record in records):
+        digests = [f"{key} {value[:12]}…" for key, value in values.items() if key.endswith("sha256")]
+        parts.append(" ".join([str(values.get("name")), *([f"({', '.join(digests)})"] if digests else [])]))
+    return ", ".join(parts)
 
 
 def _asked(run: Mapping[str, Any]) -> str:

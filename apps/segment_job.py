@@ -103,12 +103,17 @@ class SegmentJob:
 
     def _manifest(self, composer: Composer) -> dict[str, Any]:
         model = composer.describe()
-        return {
+        requests = self.requests if self.pipeline is None else [step.request for step in self.pipeline]
+        companions = composer.companions.named_by(requests)
+        manifest = {
             "sam_composer": __version__,
             "preset": model["preset"],
             "weights_sha256": model["weights_sha256"],
             "requests": [request_record(request) for request in self.requests],
-        } | ({} if self.pipeline is None else {"pipeline": self.pipeline.record()})
+        }
+        if companions:
+            manifest["companions"] = companions
+        return manifest if self.pipeline is None else manifest | {"pipeline": self.pipeline.record()}
 
 
 def find_photos(paths: Sequence[Path], out: Path) -> list[Path]:

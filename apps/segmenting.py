@@ -117,6 +117,7 @@ class Run:
     def answer(self, path: Path) -> Outcome:
         """Read, encode and ask about one image; ``timings`` are the seconds of each step."""
         clock = _Clock()
+        before = self.composer.cache.stats.encodes
         image = open_image(path, limits=self.composer.limits)
         clock.lap("read")
         scene = Scene(self.composer, image)
@@ -129,7 +130,8 @@ class Run:
         if self.pipeline is not None:
             answers = _answers(scene, self.pipeline, clock)
         steps = None if self.pipeline is None else self.pipeline.record()
-        return Outcome(image, tuple(answers), self.composer.describe(), clock.seconds, steps)
+        passes = self.composer.cache.stats.encodes - before
+        return Outcome(image, tuple(answers), self.composer.describe(), clock.seconds, steps, passes)
 
     def _write(self, outcome: Outcome, stem: str, tally: Tally) -> None:
         if tally.done == 0:  # not before there is something to remember

@@ -29,6 +29,32 @@ Negatives = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+Synonyms = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--synonym",
+        metavar="PHRASE=WORD",
+        help="A further word for a phrase of --text; the label stays the phrase.",
+        rich_help_panel=PANEL,
+    ),
+]
+MaxInstances = Annotated[
+    int | None,
+    typer.Option(
+        "--max-instances",
+        help="At most so many of each phrase, the best. (default: all)",
+        rich_help_panel=PANEL,
+    ),
+]
+Hint = Annotated[
+    str | None,
+    typer.Option(
+        "--hint",
+        metavar="X,Y",
+        help="The object of the one phrase is here, in pixels: a report's suggested point, say.",
+        rich_help_panel=PANEL,
+    ),
+]
 TextThreshold = Annotated[
     float | None,
     typer.Option(

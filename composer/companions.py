@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,14 +12,17 @@ import torch
 
 from composer.presets import Preset
 from composer.recorded_detections import RecordedDetections
-from composer.weights import cache_folder, locate_clip, locate_detector
+from composer.weights import cache_folder, expected_path, locate_clip, locate_detector
+from sam.checkpoints import file_digest
 from sam.errors import UsageError
 
 if TYPE_CHECKING:
+    from adapters.base import Request
     from adapters.clip import TextImageModel
     from adapters.detections import Detector
 
 RESULTS_SUFFIX = ".json"
+CLIP_WEIGHTS = "open_clip_model.safetensors"
 
 
 class Companions:
@@ -33,6 +38,7 @@ class Companions:
         self._device = device or torch.device("cpu")
         self._text_image: dict[tuple[str | None, str | None], TextImageModel] = {}
         self._detectors: dict[tuple[str | None, str | None], Detector] = {}
+        self._digests: dict[Path, str] = {}
         self._lock = threading.Lock()
 
     def detector(self, name: str | None, *, trust: bool, annotations: str | None) -> Detector:
@@ -63,13 +69,67 @@ class Companions:
                 self._text_image[key] = self._load_text_image(name, pretrained)
             return self._text_image[key]
 
+    def describe(self) -> list[dict[str, str]]:
+        """Those that have answered so far, as reports name them: ``kind``, ``name``, digests of files.
+
+        A published name or tag stands for itself.
+        """
+        with self._lock:
+            return [
+                *(self._clip_record(*key) for key in self._text_image),
+                *(self._detector_record(*key) for key in self._detectors),
+            ]
+
+    def named_by(self, requests: Iterable[Request]) -> list[dict[str, str]]:
+        """Those that requests may ask, as :meth:`describe` has them; none is loaded for it."""
+        found: list[dict[str, str]] = []
+        with self._lock:
+            for request in requests:
+                fields = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
+                if fields.get("clip") or ("clip" in fields and self._preset.clip):
+                    found.append(self._clip_record(fields["clip"], fields.get("pretrained")))
+                if fields.get("detector") or ("detector" in fields and self._preset.detector):
+                    found.append(self._detector_record(fields["detector"], fields.get("annotations")))
+        return [one for number, one in enumerate(found) if one not in found[:number]]
+
+    def _clip_record(self, name: str | None, pretrained: str | None) -> dict[str, str]:
+        if name is None:
+            file: Path | None = self._own_file("clip")
+            called = f"{self._preset.name} clip"
+        else:
+            file = _clip_file(name, pretrained)
+            called = Path(name).name if pretrained is None else f"{name}/{Path(pretrained).name}"
+        return {"kind": "clip", "name": called, **self._digest("sha256", file)}
+
+    def _detector_record(self, name: str | None, annotations: str | None) -> dict[str, str]:
+        if name is None:
+            file: Path | None = self._own_file("detector")
+            called = f"{self._preset.name} detector"
+        else:
+            path = _detector_file(name)
+            # What a published name stands for may not be here yet, and is no other thing once it is.
+            file, called = (None if path.parent == cache_folder() / "detectors" else path), path.name
+        known = {} if annotations is None else self._digest("annotations_sha256", Path(annotations))
+        return {"kind": "detector", "name": called, **self._digest("sha256", file), **known}
+
+    def _own_file(self, part: str) -> Path:
+        return next(expected_path(one) for one in self._preset.files() if one.part == part)
+
+    def _digest(self, key: str, path: Path | None) -> dict[str, str]:
+        """Nothing for what is not here: loading says so better."""
+        if path is None or not path.is_file():
+            return {}
+        if path not in self._digests:
+            self._digests[path] = file_digest(path)
+        return {key: self._digests[path]}
+
     def _load_text_image(self, name: str | None, pretrained: str | None) -> TextImageModel:
         from adapters.clip import TextImageModel
 
         if name is None:
             if pretrained is not None:
                 raise UsageError("pretrained belongs to a model: name that too (clip=)", field="clip")
-            return TextImageModel.load(locate_clip(self._preset), device=self._device)
+            return TextImageModel.load(locate_clip(self._preset).parent, device=self._device)
         return TextImageModel.load(name, pretrained, device=self._device)
 
     def _load(self, name: str | None, trust: bool, annotations: str | None) -> Detector:
@@ -82,13 +142,27 @@ class Companions:
                     field="annotations",
                 )
             return UltralyticsDetector.load(locate_detector(self._preset), trust=False)
-        path = Path(name)
+        path = _detector_file(name)
         if path.suffix.lower() == RESULTS_SUFFIX:
             return RecordedDetections(path, Path(annotations) if annotations is not None else None)
         if annotations is not None:
             raise UsageError(
                 f"annotations belong to a COCO results file (.json), and {name} is none", field="annotations"
             )
-        if not path.is_file() and path.name == name:  # a published name: ultralytics puts it where we say
-            path = cache_folder() / "detectors" / name
         return UltralyticsDetector.load(path, trust=trust)
+
+
+def _detector_file(name: str) -> Path:
+    path = Path(name)
+    if path.is_file() or path.name != name or path.suffix.lower() == RESULTS_SUFFIX:
+        return path
+    return cache_folder() / "detectors" / name  # a published name: ultralytics puts it where we say
+
+
+def _clip_file(name: str, pretrained: str | None) -> Path | None:
+    """The file of its weights, where it has one here that was named."""
+    folder = Path(name)
+    path = folder / CLIP_WEIGHTS if folder.is_dir() else folder
+    if path.name != CLIP_WEIGHTS:
+        path = Path(pretrained or "")
+    return path if path.is_file() else None

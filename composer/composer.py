@@ -163,16 +163,21 @@ class Composer:
         return self.cache.get_or_encode(key, lambda: self._encode(pixels))
 
     def describe(self) -> dict[str, Any]:
-        """The model as reports name it: preset, weights digest, device, precision."""
-        return {
+        """The model as reports name it: preset, weights digest, device, precision.
+
+        ``companions`` are the text-image models and detectors that have answered so far, if any have.
+        """
+        companions = self.companions.describe()
+        about = {
             "preset": self.preset.name,
             "weights": self.preset.weights.file
-            if self.preset.embedded
+            if self.preset.weights.embedded
             else Path(self.preset.weights.file).name,
             "weights_sha256": self.model.digest or None,
             "device": str(self.device),
             "precision": self.precision.name,
         }
+        return about | ({"companions": companions} if companions else {})
 
     def _encode(self, pixels: npt.NDArray[np.uint8]) -> Embedding:
         with self._encoder_lock:

@@ -145,6 +145,9 @@ def _read(path: Path) -> Preset:
     detector, clip = (
         None if values.get(key) is None else _weights(values[key], path, key) for key in ("detector", "clip")
     )
+    if clip is not None and clip.url is not None:
+        # One URL would fetch the weights without the description beside them.
+        raise config_error(path, ("clip", "url"), "a text-image model is a folder, which cannot be pulled")
     return Preset(
         name=path.stem,
         description=str(values.get("description", "")),

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from apps import text_options
 from apps.choices import EdgeSource
 from apps.console import flowing
-from apps.text_options import Clip, Negatives, Pretrained, RouteOption, TextThreshold
 
 HELP = """Segment photos by clicks, boxes, phrases, a detector, or everything; propose objects; find edges.
 
@@ -145,11 +145,14 @@ def segment(
             help="Of a click or box: the best mask, or all three candidates.", rich_help_panel=PROMPTS
         ),
     ] = Masks.best,
-    negative: Negatives = None,
-    text_threshold: TextThreshold = None,
-    route: RouteOption = None,
-    clip: Clip = None,
-    pretrained: Pretrained = None,
+    negative: text_options.Negatives = None,
+    synonym: text_options.Synonyms = None,
+    text_threshold: text_options.TextThreshold = None,
+    route: text_options.RouteOption = None,
+    max_instances: text_options.MaxInstances = None,
+    hint: text_options.Hint = None,
+    clip: text_options.Clip = None,
+    pretrained: text_options.Pretrained = None,
     detector: Annotated[
         str | None,
         typer.Option(
@@ -278,15 +281,18 @@ def segment(
     }
     text_fields = {
         "negatives": negative or None,
+        "synonyms": synonym or None,
         "threshold": text_threshold,
         "route": route.value if route else None,
+        "max_instances": max_instances,
+        "hint_point": hint,
         "clip": clip,
         "pretrained": pretrained,
     }
     text_given = {name: value for name, value in text_fields.items() if value is not None}
     detect_given = {name: value for name, value in detect_fields.items() if value is not None}
     edges_given = edge_fields | ({"thin": True} if thin else {})
-    from apps.prompt_options import MODEL_FIELDS, parse_pipeline, parse_requests
+    from apps.prompt_options import MODEL_FIELDS, TEXT_OPTIONS, parse_pipeline, parse_requests
     from apps.segment_job import SegmentJob
 
     prompts = {
@@ -294,9 +300,7 @@ def segment(
         "--box": box,
         "--detect": detect,
         "--text": text,
-        "--negative": negative,
-        "--text-threshold": text_threshold is not None,
-        "--route": route,
+        **{TEXT_OPTIONS[name]: True for name in text_given if name not in MODEL_FIELDS},
         "--everything": everything,
         "--proposals": proposals,
         "--edges": edges,

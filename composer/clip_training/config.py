@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ _CLIP = ("embed_dim", "backbone", "image_size", "backbone_from", "text")
 _TEXT = ("context_length", "width", "heads", "layers")
 _WORDS = ("teacher", "nouns", "composed", "batch", "steps", "learning_rate")
 _PICTURES = ("batch", "steps", "learning_rate", "text_learning_rate")
-_VOCABULARY = ("held_out", "ignored", "same", "wider")
+_NOUNS = ("tar", "file")
+_LISTS = ("held_out", "ignored")
+_VOCABULARY = (*_LISTS, "same", "wider")
+HELD_OUT = "held-out"
+"""Name of the pack of the held-out photos."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """What the segmenter's backbone was trained with."""
 
@@ -63,44 +68,132 @@ def read_clip_run(path: Path) -> ClipRun:
     """
     values = load_yaml(path)
     check_keys(values, _KEYS, path)
-    clip, words = _section(values, path, "clip", _CLIP), _section(values, path, "words", _WORDS)
-    pictures = _section(values, path, "pictures", _PICTURES)
-    vocabulary = _section(values, path, "vocabulary", _VOCABULARY)
-    data = dict(values.get("data") or {})
-    folders = data.pop("folders", {})
-    if not isinstance(folders, Mapping):
-        raise config_error(path, ("data", "folders"), "expected a mapping of sources, each with its weight")
+    clip, words = _section(values, path, _CLIP, "clip"), _section(values, path, _WORDS, "words")
+    pictures = _section(values, path, _PICTURES, "pictures")
+    text, nouns = _section(clip, path, _TEXT, "clip", "text"), _section(words, path, _NOUNS, "words", "nouns")
+    _check(path, clip, _is_count, "a whole number from 1", ("embed_dim", "image_size"), "clip")
+    _check(path, clip, _is_backbone, "the name of a backbone of timm", ("backbone",), "clip")
+    _check(path, text, _is_count, "a whole number from 1", _TEXT, "clip", "text")
+    if text["width"] % text["heads"]:
+        raise config_error(path, ("clip", "text", "width"), f"expected a multiple of heads, {text['heads']}")
+    _check(path, words, _is_name, "the name of a package", ("teacher",), "words")
+    _check(path, nouns, _is_name, "a name", _NOUNS, "words", "nouns")
+    _check(path, words, _is_count, "a whole number from 1", ("composed", "batch", "steps"), "words")
+    _check(path, words, _is_rate, "a number above 0", ("learning_rate",), "words")
+    _check(path, pictures, _is_count, "a whole number from 1", ("batch", "steps"), "pictures")
+    _check(path, pictures, _is_rate, "a number above 0", ("learning_rate", "text_learning_rate"), "pictures")
+    seed, origin = values.get("seed", 0), clip.get("backbone_from")
+    _check(path, {"seed": seed}, lambda value: type(value) is int, "a whole number", ("seed",))
+    if origin is not None:
+        _check(
+            path, clip, _is_name, "a weights file, from this file's own folder", ("backbone_from",), "clip"
+        )
+    data = values.get("data")
+    data = dict(data) if isinstance(data, Mapping) else data
+    folders = _folders(path, data.pop("folders", {})) if isinstance(data, dict) else {}
     sets, _, root = read_data(path, {**values, "data": data})
+    for one in sets:
+        if one.format != "panoptic":
+            raise config_error(path, ("data", "sets", one.name), "expected `panoptic`: only that has names")
+        if one.name in folders or one.name == HELD_OUT:
+            raise config_error(path, ("data", "sets", one.name), "this name is taken: choose another")
     validation = read_validation(path, values.get("validation"))
     if validation is None or validation.format != "panoptic":
         raise config_error(path, ("validation",), "expected a mapping with `panoptic`: the held-out photos")
     check_held_out(path, sets, validation)
-    for section, keys in ((words, ("composed", "batch", "steps")), (pictures, ("batch", "steps"))):
-        for key in keys:
-            if not isinstance(section.get(key), int) or section[key] < 1:
-                where = "words" if section is words else "pictures"
-                raise config_error(path, (where, key), f"expected a whole number, not {section.get(key)!r}")
-    origin = clip.get("backbone_from")
     return ClipRun(
         model=_model(clip),
         backbone_from=None if origin is None else (path.parent / str(origin)).resolve(),
-        seed=int(values.get("seed", 0)),
+        seed=seed,
         words=words,
         pictures=pictures,
         sets=sets,
-        folders={name: float(entry.get("weight", 1)) for name, entry in folders.items()},
-        vocabulary=Vocabulary(**vocabulary),
+        folders=folders,
+        vocabulary=_vocabulary(values, path),
         root=root,
         validation=validation,
     )
 
 
-def _section(values: Mapping[str, Any], path: Path, name: str, known: tuple[str, ...]) -> dict[str, Any]:
-    section = values.get(name)
+def _section(values: Mapping[str, Any], path: Path, known: tuple[str, ...], *keys: str) -> dict[str, Any]:
+    section = values.get(keys[-1])
     if not isinstance(section, Mapping):
-        raise config_error(path, (name,), f"expected a mapping with {', '.join(f'`{k}`' for k in known)}")
-    check_keys(section, known, path, name)
+        raise config_error(path, keys, f"expected a mapping with {', '.join(f'`{k}`' for k in known)}")
+    check_keys(section, known, path, *keys)
     return dict(section)
+
+
+def _check(
+    path: Path,
+    section: Mapping[str, Any],
+    fits: Callable[[Any], bool],
+    expected: str,
+    keys: tuple[str, ...],
+    *parents: str,
+) -> None:
+    for key in keys:
+        if not fits(section.get(key)):
+            found = f"not {section[key]!r}" if key in section else "and it is missing"
+            raise config_error(path, (*parents, key), f"expected {expected}, {found}")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1  # a bool is an int too
+
+
+def _is_rate(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_backbone(value: Any) -> bool:
+    import timm  # brings torch, which reading other files does not need
+
+    return _is_name(value) and timm.is_model(value)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_name(one) for one in value)
+
+
+def _folders(path: Path, values: Any) -> dict[str, float]:
+    if not isinstance(values, Mapping):
+        raise config_error(path, ("data", "folders"), "expected a mapping of sources, each with its weight")
+    found = {}
+    for name, entry in values.items():
+        keys = ("data", "folders", str(name))
+        if not _is_name(name) or Path(name).is_absolute() or ".." in Path(name).parts or name == HELD_OUT:
+            raise config_error(path, keys, "expected a name under the data root, and not held-out")
+        if not isinstance(entry, Mapping):
+            raise config_error(path, keys, f"expected a mapping with `weight`, not {entry!r}")
+        check_keys(entry, ("weight",), path, *keys)
+        weight = {"weight": 1, **entry}
+        _check(
+            path, weight, lambda value: value == 0 or _is_rate(value), "a number from 0", ("weight",), *keys
+        )
+        found[name] = float(weight["weight"])
+    return found
+
+
+def _vocabulary(values: Mapping[str, Any], path: Path) -> Vocabulary:
+    section = _section(values, path, _VOCABULARY, "vocabulary")
+    _check(
+        path, {"held_out": [], "ignored": [], **section}, _is_list, "a list of words", _LISTS, "vocabulary"
+    )
+    for key in ("same", "wider"):
+        entries = section.get(key, {})
+        if not isinstance(entries, Mapping):
+            raise config_error(
+                path, ("vocabulary", key), f"expected words with lists of words, not {entries!r}"
+            )
+        for name in entries:
+            if not _is_name(name):
+                raise config_error(path, ("vocabulary", key, str(name)), "expected a word: put it in quotes")
+            _check(path, entries, lambda v: _is_list(v) and v, "a list of words", (name,), "vocabulary", key)
+    return Vocabulary(**section)
 
 
 def _model(clip: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from adapters.rle import encode_mask
 from adapters.visual_prompts import GREY, Look, Style, encircle, set_apart, show_region
 from composer.folders import IMAGE_SUFFIXES
-from composer.formats.atomic import atomic_file, ensure_folder, write_json
+from composer.formats.atomic import atomic_file, ensure_folder, write_json, writing
 from sam.errors import BadAnnotation
 from sam.training.panoptic import read_panoptic_index, read_panoptic_map, read_rgb
 
@@ -82,8 +83,26 @@ class PackedRegions:
         return Named(window, mask, float(self._shares[number]), self._whole)
 
 
-def pack_folders(source: Path, folder: Path) -> PackedRegions:
-    """Pack ``source/CLASS/*``: a picture for each image, named as its folder."""
+def is_packed(folder: Path, made_of: Mapping[str, Any]) -> bool:
+    """Whether a folder holds a pack, and one that was made of this.
+
+    A pack without a record of it, as they were written at first, is taken as it is.
+    """
+    try:
+        about = json.loads((folder / "about.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(about, dict) and about.get("made_of", made_of) == made_of
+
+
+def pack_folders(source: Path, folder: Path, made_of: Mapping[str, Any] | None = None) -> PackedRegions:
+    """Pack ``source/CLASS/*``: a picture for each image, named as its folder.
+
+    Args:
+        source: the class folders.
+        folder: for the pack.
+        made_of: kept with it for :func:`is_packed`.
+    """
     windows, names, held_out = [], [], []
     for part in sorted(p for p in source.iterdir() if p.is_dir()):
         files = sorted(p for p in part.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
@@ -91,11 +110,19 @@ def pack_folders(source: Path, folder: Path) -> PackedRegions:
             windows.append(_square(read_rgb(path)))
             names.append(part.name)
             held_out.append(len(files) >= HELD_OUT_EVERY and number % HELD_OUT_EVERY == HELD_OUT_EVERY - 1)
-    return _write(folder, windows, None, names, held_out, [1.0] * len(names))
+    return _write(folder, windows, None, names, held_out, [1.0] * len(names), made_of)
 
 
-def pack_panoptic(source: Path, folder: Path, first: int = 0, count: int | None = None) -> PackedRegions:
+def pack_panoptic(
+    source: Path,
+    folder: Path,
+    first: int = 0,
+    count: int | None = None,
+    made_of: Mapping[str, Any] | None = None,
+) -> PackedRegions:
     """Pack the segments of a COCO-panoptic folder: its photos from number ``first`` on, at most ``count``.
+
+    ``made_of`` is kept with the pack for :func:`is_packed`.
 
     Raises:
         BadAnnotation: a set that contradicts itself.
@@ -118,7 +145,7 @@ def pack_panoptic(source: Path, folder: Path, first: int = 0, count: int | None 
             masks.append(mask)
             names.append(name)
             shares.append(share)
-    return _write(folder, windows, masks, names, [False] * len(names), shares)
+    return _write(folder, windows, masks, names, [False] * len(names), shares, made_of)
 
 
 def _cut(pixels: Pixels, region: npt.NDArray[np.bool_]) -> tuple[Pixels, npt.NDArray[np.bool_], float]:
@@ -160,16 +187,21 @@ def _write(
     names: list[str],
     held_out: list[bool],
     shares: list[float],
+    made_of: Mapping[str, Any] | None,
 ) -> PackedRegions:
     if not names:
         raise BadAnnotation(f"{folder.name}: no named picture in it")
     ensure_folder(folder)
+    with writing(folder):  # a pack of something else is none from here on
+        (folder / "about.json").unlink(missing_ok=True)
     with atomic_file(folder / "windows.npy") as file:
         np.save(file, np.stack(windows))
     if masks is not None:
         with atomic_file(folder / "masks.npy") as file:
             np.save(file, np.packbits(np.stack(masks).reshape(len(masks), -1), axis=1))
-    about = {"names": names, "held_out": held_out, "shares": shares, "whole": masks is None}
+    about: dict[str, Any] = {"names": names, "held_out": held_out, "shares": shares, "whole": masks is None}
+    if made_of is not None:
+        about["made_of"] = dict(made_of)
     write_json(folder / "about.json", about)  # last: its presence says that all is there
     return PackedRegions(folder)
 
@@ -214,9 +246,9 @@ def _crop(
     if flip:
         matrix[0] = [-scale, 0, side + left * scale]
     how: dict[str, Any] = {"borderMode": cv2.BORDER_CONSTANT}
-    smooth = cv2.INTER_LINEAR if scale > 0.7 else cv2.INTER_AREA
     picture = np.asarray(
-        cv2.warpAffine(named.window, matrix, (side, side), flags=smooth, borderValue=GREY, **how), np.uint8
+        cv2.warpAffine(named.window, matrix, (side, side), flags=cv2.INTER_LINEAR, borderValue=GREY, **how),
+        np.uint8,
     )
     if style == "plain" or named.whole:
         return picture

@@ -197,7 +197,11 @@ def _read_state(folder: Path) -> dict[str, Any] | None:
         raise _foreign(path)
     reached = (PARTS.index(state["part"]), state["step"]) if state else (0, 0)
     if log.is_file():
-        kept = [row for row in read_log(log) if (PARTS.index(row["part"]), row["step"]) <= reached]
+        kept = [
+            row
+            for row in read_log(log)
+            if row.get("part") in PARTS and (PARTS.index(row["part"]), row["step"]) <= reached
+        ]
         write_text(log, "".join(json.dumps(row) + "\n" for row in kept))
     return state
 
@@ -205,7 +209,7 @@ def _read_state(folder: Path) -> dict[str, Any] | None:
 def _restore(optimiser: Optimiser, state: Mapping[str, Any], folder: Path) -> None:
     try:
         optimiser.restore(state)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise _foreign(folder / STATE) from error
 
 

@@ -79,8 +79,8 @@ class Optimiser:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
-        self.step = int(state["step"])
         self.model.load_state_dict(state["model"])
-        for name, tensor in state["average"].items():
-            self.average[name].copy_(tensor)
+        for name, tensor in self.average.items():
+            tensor.copy_(state["average"][name])
         self._adam.load_state_dict(state["adam"])
+        self.step = int(state["step"])

@@ -49,8 +49,8 @@ def report(outcome: Outcome, edge_files: list[str]) -> dict[str, Any]:
         edge_files: where the edge maps are, in order.
 
     Returns:
-        ``image``, ``model``, ``results`` (one for each answer) and ``timings``; ``pipeline`` where there was
-        one, whose outputs the results then are.
+        ``image``, ``model``, ``results`` (one for each answer), ``timings`` and, where they were counted,
+        ``encoder_passes``; ``pipeline`` where there was one, whose outputs the results then are.
     """
     height, width = outcome.image.size
     image = {
@@ -76,6 +76,8 @@ def report(outcome: Outcome, edge_files: list[str]) -> dict[str, Any]:
         "results": results,
         "timings": dict(outcome.timings),
     }
+    if outcome.encoder_passes is not None:
+        told["encoder_passes"] = outcome.encoder_passes
     return told if outcome.pipeline is None else told | {"pipeline": dict(outcome.pipeline)}
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from composer import downloads
+from apps import health
+from composer import downloads, presets
 
 BODY = bytes(range(256)) * 40
 
@@ -116,3 +117,49 @@ def test_what_cannot_be_pulled(cli, cache: Path) -> None:
     assert ended.code == 2 and "vit_b" in ended.error
     ended = cli("models", "verify", "vit_b")
     assert ended.code == 5 and "models pull vit_b" in ended.error
+
+
+@pytest.fixture
+def with_companions(published: Path) -> Path:
+    """The published preset with a text-image model beside it and a detector at the same URL."""
+    values = yaml.safe_load(published.read_text())
+    folder = published.parent / "clip"
+    folder.mkdir()
+    (folder / "open_clip_model.safetensors").write_bytes(BODY)
+    values["clip"] = {"file": "clip/open_clip_model.safetensors", "sha256": values["weights"]["sha256"]}
+    values["detector"] = values["weights"] | {"file": "detector.bin"}
+    published.write_text(yaml.safe_dump(values))
+    return published
+
+
+def test_companions_are_pulled_and_verified_too(cli, with_companions: Path, cache: Path) -> None:
+    ended = cli("models", "pull", with_companions)
+    assert (ended.code, ended.err) == (0, "")
+    assert (cache / "detector.bin").read_bytes() == BODY
+    ended = cli("models", "verify", with_companions)
+    titles = [line.partition(": ")[0] for line in ended.out.splitlines()]
+    assert ended.code == 0 and titles == ["mine", "mine detector", "mine clip"]
+    (with_companions.parent / "clip/open_clip_model.safetensors").write_bytes(BODY[::-1])
+    ended = cli("models", "verify", with_companions)
+    assert ended.code == 5 and "clip" in ended.error and "SHA-256" in ended.error
+
+
+def test_list_and_verify_all_show_companions(cli, with_companions: Path, monkeypatch) -> None:
+    preset = presets.load_preset(with_companions)
+    monkeypatch.setattr(presets, "preset_names", lambda: ["mine"])
+    monkeypatch.setattr(presets, "load_preset", lambda name: preset)
+    lines = cli("models", "list").out.splitlines()
+    rows = {
+        title: line for line in lines for title in ("mine clip", "mine detector") if line.startswith(title)
+    }
+    assert "here" in rows["mine clip"] and "not downloaded" in rows["mine detector"]
+    (with_companions.parent / "clip/open_clip_model.safetensors").write_bytes(BODY[::-1])
+    ended = cli("models", "verify")
+    assert ended.code == 5 and ended.error.startswith("error: mine clip: ")
+    assert "mine detector: not downloaded" in ended.out
+    found = {one.subject: one for one in health.weights()}
+    assert found["weights mine clip"].state == "broken" and "SHA-256" in found["weights mine clip"].detail
+    assert (
+        found["weights mine detector"].state == "note"
+        and "models pull mine" in found["weights mine detector"].detail
+    )

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 
 from apps import segmenting
 from composer import Composer, Points
-from sam.checkpoints import save_weights
+from sam.checkpoints import file_digest, save_weights
 from sam.image_encoder.compact import CompactConfig
 from sam.variants import DecoderConfig, ModelConfig, build_model
 
@@ -64,6 +64,10 @@ def test_what_a_detector_found(segment, photos: Path, tmp_path: Path, small_pres
     (result,) = report(tmp_path / "out/a.json")["results"]
     assert result["request"]["kind"] == "detect" and result["request"]["conf"] == 0
     assert [(one["label"], one["detector_score"]) for one in result["annotations"]] == [("dog", 0.75)]
+    (companion,) = report(tmp_path / "out/a.json")["model"]["companions"]
+    assert (companion["kind"], companion["name"]) == ("detector", "results.json")
+    assert companion["sha256"] == file_digest(tmp_path / "results.json")
+    assert companion["annotations_sha256"] == file_digest(tmp_path / "photos.json")
     ended = segment(photos / "a.jpg", "--everything", "--class", "dog")
     assert ended.code == 2 and "--class belongs to --detect" in ended.err
     ended = segment(photos / "a.jpg", "--detect", "--overwrite")
@@ -456,7 +460,7 @@ def test_proposals_without_a_number_are_a_thousand(
         (("--proposals", "10001"), "--proposals"),
         (("--edges", "--edge-source", "sobel"), "--edge-source"),
         (("--proposals", "-3"), "Invalid value for '--proposals'"),
-        ((), "--proposals or --edges"),
+        ((), "--proposals, --edges or --pipeline"),
     ],
 )
 def test_wrong_options_of_edges_and_proposals(
@@ -464,6 +468,54 @@ def test_wrong_options_of_edges_and_proposals(
 ) -> None:
     ended = segment(photos / "a.jpg", *options)
     assert ended.code in (2, 3) and ended.out == "" and reason in ended.error
+
+
+def test_another_file_of_the_same_name_is_another_run(segment, photos: Path, tmp_path: Path) -> None:
+    photo, results = (photos / "a.jpg").rename(photos / "1.jpg"), tmp_path / "results.json"
+    found = {"image_id": 1, "category_id": 4, "bbox": [5, 5, 30, 20], "score": 0.75}
+    asked = (photo, "--detect", "--detector", results)
+    results.write_text(json.dumps([found]))
+    assert segment(*asked).code == 0
+    assert segment(*asked).code == 0
+    results.write_text(json.dumps([found | {"score": 0.5}]))
+    ended = segment(*asked)
+    assert ended.code == 2 and "results of another run, by results.json (sha256 " in ended.error
+    assert segment(*asked, "--overwrite").code == 0
+    (companion,) = report(tmp_path / "out/1.json")["model"]["companions"]
+    assert companion["sha256"] == file_digest(results)
+
+
+def test_encoder_passes_are_counted(segment, photos: Path, tmp_path: Path) -> None:
+    ended = segment(photos / "a.jpg", *CLICK, "--edges")
+    assert ended.code == 0 and " s, 1 encoder pass (and " in ended.out
+    assert report(tmp_path / "out/a.json")["encoder_passes"] == 1
+    ended = segment(
+        photos / "a.jpg", photos / "b.jpg", *GRID, "--crop-n-layers", "1", "--out", tmp_path / "more"
+    )
+    assert ended.code == 0 and " s, 10 encoder passes (and " in ended.out
+    assert report(tmp_path / "more/b.json")["encoder_passes"] == 5
+
+
+def test_words_at_the_terminal(segment, photos: Path, tmp_path: Path, clip_folders: dict[str, Path]) -> None:
+    clip = ("--clip", clip_folders["sigmoid"], "--text-threshold", "0")
+    words = (
+        "--synonym",
+        "sofa=couch",
+        "--synonym",
+        "sofa = settee",
+        "--max-instances",
+        "1",
+        "--hint",
+        "20,15",
+    )
+    ended = segment(photos / "a.jpg", "--text", "sofa", *words, *clip)
+    assert ended.code == 0, ended.err
+    (result,) = report(tmp_path / "out/a.json")["results"]
+    assert result["request"]["synonyms"] == {"sofa": ["couch", "settee"]}
+    assert result["request"]["max_instances"] == 1 and result["request"]["hint_point"] == [20, 15]
+    (companion,) = report(tmp_path / "out/a.json")["model"]["companions"]
+    assert (companion["kind"], companion["name"]) == ("clip", clip_folders["sigmoid"].name)
+    assert companion["sha256"] == file_digest(clip_folders["sigmoid"] / "open_clip_model.safetensors")
 
 
 def test_what_phrases_name(
@@ -505,6 +557,12 @@ def test_one_run_answers_words_and_edges_with_one_encoder_pass(
     ("options", "code", "message"),
     [
         (("--text", ""), 3, "a phrase is empty"),
+        (("--text", "sofa", "--synonym", "couch"), 2, "--synonym 'couch': expected PHRASE=WORD"),
+        (("--text", "sofa", "--synonym", "bed=cot"), 3, "synonyms: "),
+        (("--text", "sofa", "--hint", "3"), 2, "--hint '3': expected X,Y"),
+        (("--everything", "--synonym", "a=b"), 2, "--synonym belongs to --text"),
+        (("--everything", "--max-instances", "2"), 2, "--max-instances belongs to --text"),
+        (("--pipeline", "text-edges", "--hint", "1,2"), 2, "--hint and --pipeline"),
         (("--text", "x" * 10_240), 3, "10,240 characters; give at most 1,000"),
         (("--text", "dog"), 2, "preset 'small' has no text-image model of its own; name one (clip=, --clip)"),
         (("--text", "dog", "--clip", "ViT-B-33", "--pretrained", "openai"), 2, "near: ViT-B-32"),

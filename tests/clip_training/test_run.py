@@ -11,6 +11,7 @@ import torch
 from adapters.clip import TextImageModel
 from apps.cli import run as command
 from composer.clip_training.config import is_clip_run, read_clip_run
+from composer.clip_training.pack import pack_all
 from composer.clip_training.pictures import contrastive_loss
 from composer.clip_training.run import Watch, train
 from composer.clip_training.words import distillation_loss
@@ -73,6 +74,35 @@ def test_what_is_done_again_is_logged_once(data: Path) -> None:
     assert steps == [("words", 6, False), ("pictures", 6, False), ("pictures", 6, True)]
 
 
+def test_a_pack_of_something_else_is_packed_anew(data: Path) -> None:
+    def counts() -> dict[str, int]:
+        found, held = pack_all(read_clip_run(config), data, data / "packed")
+        return {name: len(packed) for name, packed in {**found, "held-out": held}.items()}
+
+    config = data / "clip.yaml"
+    first, at = counts(), (data / "packed/pictures/about.json").stat().st_mtime_ns
+    config.write_text(
+        config.read_text().replace("limit_images: 3", "limit_images: 5").replace("skip: 3", "skip: 5")
+    )
+    second = counts()
+    assert second["shapes"] < first["shapes"] and second["held-out"] > first["held-out"]
+    assert second["pictures"] == first["pictures"]
+    assert (data / "packed/pictures/about.json").stat().st_mtime_ns == at  # nothing about it has changed
+
+
+def test_a_pack_without_a_record_of_its_source_is_taken(data: Path) -> None:
+    run = read_clip_run(data / "clip.yaml")
+    pack_all(run, data, data / "packed")
+    for path in (data / "packed").glob("*/about.json"):
+        about = json.loads(path.read_text())
+        assert about.pop("made_of")["path"].startswith(str(data))
+        path.write_text(json.dumps(about))
+        path.with_name("windows.npy").touch()
+    before = {path: path.stat().st_mtime_ns for path in (data / "packed").glob("*/*")}
+    pack_all(run, data, data / "packed")
+    assert {path: path.stat().st_mtime_ns for path in (data / "packed").glob("*/*")} == before
+
+
 def test_losses_are_least_where_all_is_right() -> None:
     right = torch.eye(4, dtype=torch.bool)
     vectors, scale, bias = torch.eye(4, 8), torch.tensor(20.0), torch.tensor(-10.0)
@@ -103,6 +133,30 @@ def test_a_missing_teacher_says_how_to_get_it(data: Path, monkeypatch: pytest.Mo
     [
         ("steps: 6", "steps: none", "steps: expected a whole number"),
         ("held_out:", "held:", "held"),
+        ("learning_rate: 0.003", "", ":4: words.learning_rate: expected a number above 0, and it is missing"),
+        ("learning_rate: 0.002", "learning_rate: fast", ":6: pictures.learning_rate: .* not 'fast'"),
+        ("text_learning_rate: 0.001", "", "pictures.text_learning_rate: .* missing"),
+        ("teacher: no_such_teacher, ", "", "words.teacher: expected the name of a package"),
+        ("nouns: {tar: pictures, file: nouns.txt}", "nouns: x", "words.nouns: expected a mapping with `tar`"),
+        ("{tar: pictures, file: nouns.txt}", "{tar: pictures}", "words.nouns.file: .* missing"),
+        ("embed_dim: 16, ", "", ":1: clip.embed_dim: expected a whole number from 1, and it is missing"),
+        ("image_size: 32", "image_size: true", "clip.image_size: .* not True"),
+        ("backbone: regnetx_002", "backbone: regnet", "clip.backbone: .* not 'regnet'"),
+        (
+            "text: {context_length: 16, width: 16, heads: 1, layers: 1}",
+            "text: 3",
+            "clip.text: expected a map",
+        ),
+        ("layers: 1", "layer: 1", "clip.text.layer: unknown key"),
+        ("heads: 1", "heads: 3", "clip.text.width: expected a multiple of heads, 3"),
+        ("validation:", "seed: x\nvalidation:", ":3: seed: expected a whole number, not 'x'"),
+        ("{weight: 1}", "3", "data.folders.pictures: expected a mapping with `weight`, not 3"),
+        ("{weight: 1}", "{weight: -1}", "data.folders.pictures.weight: expected a number from 0, not -1"),
+        ("pictures: {weight", "held-out: {weight", "data.folders.held-out: .* not held-out"),
+        ("sets: {shapes:", "sets: {pictures:", "data.sets.pictures: this name is taken"),
+        ("[teapot]", "teapot", "vocabulary.held_out: expected a list of words, not 'teapot'"),
+        ("crimson: [red]", "crimson: red", ":11: vocabulary.same.crimson: expected a list of words"),
+        ("crimson: [red]", "no: [red]", "vocabulary.same.False: expected a word: put it in quotes"),
         ("limit_images: 3", "limit_images: 5", "skip"),
     ],
 )

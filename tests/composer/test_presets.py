@@ -23,8 +23,8 @@ def test_each_is_pinned_and_described(name: str) -> None:
     assert preset.name == name
     assert preset.description
     assert preset.weights.bytes and preset.weights.sha256
-    assert preset.embedded == (name == "tiny")
-    assert (preset.weights.url is None) == preset.embedded
+    assert preset.weights.embedded == (name == "tiny")
+    assert (preset.weights.url is None) == preset.weights.embedded
 
 
 @pytest.mark.parametrize("name", ["mobile", "vit_b", "vit_h", "vit_l"])
@@ -34,10 +34,12 @@ def test_published_weights_keep_the_published_thresholds(name: str) -> None:
 
 
 def test_the_embedded_weights_are_the_pinned_ones() -> None:
-    preset = load_preset("tiny")
-    path = expected_path(preset)
-    assert path.stat().st_size == preset.weights.bytes
-    assert file_digest(path) == preset.weights.sha256
+    embedded = [one for name in preset_names() for one in load_preset(name).files() if one.embedded]
+    assert "tiny" in {preset.label for preset in embedded}
+    for preset in embedded:
+        path = expected_path(preset)
+        assert path.stat().st_size == preset.weights.bytes
+        assert file_digest(path) == preset.weights.sha256
 
 
 def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
@@ -73,6 +75,8 @@ def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
         ({"text": {"threshold": "high"}}, "text.threshold: expected a number, not 'high'"),
         ({"text": {"treshold": 0.5}}, "treshold: unknown key"),
         ({"clip": {"sha256": "x"}}, "clip: expected a mapping with at least `file`"),
+        ({"clip": {"file": "x", "url": "http://x"}}, "clip.url: a text-image model is a folder"),
+        ({"detector": {"file": "x", "source": "moon"}}, "detector.source: expected 'embedded'"),
     ],
 )
 def test_a_bad_file_says_where(tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -101,3 +105,15 @@ def test_a_model_beside_the_preset(tmp_path: Path) -> None:
     config = load_model_config("wide.yaml", tmp_path)
     assert config.name == "wide"
     assert config.decoder.embed_dim == 64
+
+
+def test_companions_have_sources_of_their_own(tmp_path: Path) -> None:
+    values = {"model": "tiny", "weights": {"file": "w.safetensors"}}
+    clip = {"source": "embedded", "file": "tiny-clip/open_clip_model.safetensors"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(values | {"clip": clip, "detector": {"file": "d.safetensors"}}))
+    parts = {one.part: one for one in load_preset(path).files()}
+    sources = {part: one.embedded for part, one in parts.items()}
+    assert sources == {"weights": False, "clip": True, "detector": False}
+    assert expected_path(parts["clip"]).parts[-4:] == ("sam", "weights", *clip["file"].split("/"))
+    assert expected_path(parts["detector"]) == tmp_path / "d.safetensors"
