@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as pictures
 
 from adapters.clip_dense import dense_features
-from adapters.text_routes.wording import shortened
+from adapters.text_routes.wording import cut_off, shortened
 from sam.checkpoints import read_weights
 from sam.errors import BadPrompt, CheckpointError, EnvironmentProblem, UsageError
 
@@ -109,8 +109,7 @@ class TextImageModel:
         if folder.is_dir() or folder.name == WEIGHTS:
             if pretrained is not None:
                 raise UsageError(
-                    f"{name}: a folder holds its own weights, so {str(pretrained)!r} is of no use; leave it "
-                    "out, or name the architecture in place of the folder",
+                    f"{name} holds its own weights; leave {str(pretrained)!r} out, or name an architecture",
                     code="clip_unknown",
                     field="pretrained",
                 )
@@ -234,13 +233,9 @@ class TextImageModel:
     def _check_lengths(self, phrases: Sequence[str], templates: tuple[str, ...]) -> None:
         """Tokenizers cut long texts off without a word; what a person asked would be read in half."""
         longest = max(templates, key=len)
-        texts = ["", *(longest.format(phrase) for phrase in phrases)]
-        # With room for one token more a text that fits is the same, and does not get there. Either may hide
-        # that it was cut: SigLIP's end is also what fills up, and other tokenizers put no end.
-        wide = self._tokenizer(texts, context_length=self.context_length + 1)
-        cut = (self._tokenizer(texts, context_length=self.context_length) != wide[:, :-1]).any(1)
-        beyond = wide[:, -1] != wide[0, -1]
-        for phrase, too_long in zip(phrases, (cut | beyond)[1:].tolist(), strict=True):
+        texts = [longest.format(phrase) for phrase in phrases]
+        too_long_for = cut_off(self._tokenizer, texts, self.context_length)
+        for phrase, too_long in zip(phrases, too_long_for, strict=True):
             if too_long:
                 raise BadPrompt(
                     f"phrase {shortened(phrase)!r} has too many words: {self.name} reads "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from adapters.checks import real_number
@@ -53,6 +53,18 @@ def checked_thresholds(values: Any, phrases: tuple[str, ...]) -> dict[str, float
     for value in found.values():
         real_number(value, "thresholds", 0, 1)
     return {phrase: float(value) for phrase, value in found.items()}
+
+
+def cut_off(tokenizer: Any, texts: Sequence[str], context_length: int) -> list[bool]:
+    """Which texts a tokenizer of open_clip would cut to ``context_length`` tokens.
+
+    With room for one token more a text that fits is the same, and does not get there. Either alone may hide a
+    cut: SigLIP's tokenizer fills up with what ends a text, and others put no end.
+    """
+    wide = tokenizer(["", *texts], context_length=context_length + 1)
+    changed = (tokenizer(["", *texts], context_length=context_length) != wide[:, :-1]).any(1)
+    found: list[bool] = (changed | (wide[:, -1] != wide[0, -1]))[1:].tolist()
+    return found
 
 
 def _checked(value: Any, field: str) -> str:

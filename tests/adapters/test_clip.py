@@ -213,7 +213,7 @@ def test_unknown_names_list_the_known(name: str, pretrained: str | None, message
 
 def test_a_folder_takes_no_other_weights(clip_folders: dict[str, Path]) -> None:
     for name in (clip_folders["softmax"], clip_folders["softmax"] / "open_clip_model.safetensors"):
-        with pytest.raises(UsageError, match="holds its own weights, so 'openai' is of no use") as refused:
+        with pytest.raises(UsageError, match="holds its own weights; leave 'openai' out") as refused:
             TextImageModel.load(name, "openai")
         assert refused.value.field == "pretrained"
 

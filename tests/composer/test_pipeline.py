@@ -218,7 +218,7 @@ def test_more_steps_than_the_limits_allow(small_preset: Path, photo: Pixels) -> 
         (lambda: Step("a", Detect(), conf=1), "a.conf", "belong to a request's class"),
         (lambda: Step("a", Detect, confs=1), "a.confs", "did you mean 'conf'"),
         (lambda: Step("a", Detect, conf=7), "a.conf", "from 0 to 1, not 7"),
-        (lambda: Step("a", Detect, classes=7), "a", "detect does not take these values"),
+        (lambda: Step("a", Detect, classes=7), "a.classes", "classes must be names"),
         (lambda: Step("a", Detect, conf=From("b")), "a.conf", "no field of detect can"),
         (lambda: Step("a", Select, candidates=From("b"), best=From("b")), "a.best", "only candidates, other"),
         (lambda: Step("a", Select, candidates="people"), "a.candidates", "{from: STEP}"),
