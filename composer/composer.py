@@ -23,6 +23,7 @@ from composer.pipeline import Pipeline, PipelineResult, check_length, run_pipeli
 from composer.presets import Preset, WeightsFile, load_preset
 from composer.registry import adapter_of
 from composer.weights import locate
+from sam.allocation import keep_freed_memory
 from sam.checkpoints import load_weights
 from sam.errors import UsageError
 from sam.model import Embedding, SegmentAnything
@@ -95,6 +96,8 @@ class Composer:
         chosen = preset if isinstance(preset, Preset) else load_preset(preset)
         where = choose_device(device)
         how = choose_precision(where, precision)
+        if where.type == "cpu":
+            keep_freed_memory()
         if checkpoint is not None:
             chosen = replace(chosen, weights=WeightsFile(str(checkpoint)))
             path = Path(checkpoint)

@@ -19,6 +19,7 @@ from composer.formats.atomic import ensure_folder, write_bytes, write_json
 from composer.images import open_image
 from composer.training_config import TrainingRun, Validation
 from composer.training_data import opened, pack_sets
+from sam.allocation import keep_freed_memory
 from sam.checkpoints import file_digest, load_weights
 from sam.errors import UsageError
 from sam.model import SegmentAnything
@@ -101,6 +102,8 @@ def train(
         EnvironmentProblem: a folder that cannot be written.
     """
     claim_folder(folder, run)
+    if device.type == "cpu":
+        keep_freed_memory()
     with ExitStack() as stack:
         validator = None
         if run.validation:

@@ -21,6 +21,7 @@ from composer.clip_training.teacher import fewer_dimensions, teacher_vectors
 from composer.clip_training.words import Phrases, corpus, train_words
 from composer.formats.atomic import ensure_folder, write_json, write_text
 from composer.training_data import opened
+from sam.allocation import keep_freed_memory
 from sam.checkpoints import load_training_state, read_weights, save_training_state, save_weights
 from sam.errors import CheckpointError, UsageError
 from sam.training.trainer import read_log
@@ -101,6 +102,7 @@ def train(run: ClipRun, folder: Path, *, data: Path, packed: Path, watch: Watch 
     """
     torch.manual_seed(run.seed)
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     ensure_folder(folder)
     sets, held = pack_all(run, data, packed, watch.on_set)
     weights = {**run.folders, **{one.name: one.weight for one in run.sets}}

@@ -75,7 +75,7 @@ class TestEdges:
         assert first["request"] == {
             "kind": "edges", "points_per_side": 3, "points_per_batch": 64, "box_nms_thresh": 0.7,
             "crop_n_layers": 0, "crop_overlap_ratio": 512 / 1500, "crop_n_points_downscale_factor": 1,
-            "source": "both", "thin": True,
+            "source": "both", "thin": True, "within_margin": 3,
         }  # fmt: skip
         assert len(list((tmp_path / "kept").iterdir())) == 2 and len(first["weights_sha256"]) == 64
         again = ("--predictions", tmp_path / "kept", "--limit-images", 2, "--json", tmp_path / "b.json")

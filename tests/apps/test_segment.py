@@ -526,17 +526,19 @@ def test_what_phrases_name(
     found = [{"image_id": 1, "category_id": 4, "bbox": [5, 5, 30, 20], "score": 0.75}]
     (tmp_path / "results.json").write_text(json.dumps(found))
     clip = ("--clip", clip_folders["softmax"], "--detector", tmp_path / "results.json")
-    asked = ("--text", "4", "--text", "cat", "--negative", "toy", "--text-threshold", "0.5")
+    asked = ("--text", "4", "--text", "cat", "--text-threshold", "0.5")
     ended = segment(photo, *asked, *clip, "--preset", "tiny")
     assert ended.code == 0, ended.err
     (result,) = report(tmp_path / "out/1.json")["results"]
-    assert result["request"]["phrases"] == ["4", "cat"] and result["request"]["negatives"] == ["toy"]
+    assert result["request"]["phrases"] == ["4", "cat"] and result["request"]["negatives"] == []
     (one,) = [one for one in result["annotations"] if one["label"] == "4"]
     assert one["route"] == "detect" and one["prompt_index"] == 0
     assert one["score_kind"] == "text_score" and one["score"] == one["text_score"] == 0.75
     assert one["detector_score"] == 0.75 and one["predicted_iou"] is not None
-    ended = segment(photo, "--text", "dog", "--text-threshold", "1", *clip[:2], "--overwrite")
-    assert ended.code == 0 and report(tmp_path / "out/1.json")["results"][0]["annotations"] == []
+    asked = ("--text", "dog", "--negative", "toy", "--text-threshold", "1")
+    ended = segment(photo, *asked, *clip[:2], "--overwrite")
+    (result,) = report(tmp_path / "out/1.json")["results"]
+    assert ended.code == 0 and result["annotations"] == [] and result["request"]["negatives"] == ["toy"]
 
 
 def test_one_run_answers_words_and_edges_with_one_encoder_pass(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from composer.clip_training.config import is_clip_run
 from composer.configs import configs_folder
 from composer.detector_training import is_detector_run
 from composer.training_config import TrainingRun, read_training_run
@@ -46,7 +47,11 @@ def read(tmp_path: Path) -> Read:
     return call
 
 
-SEGMENTERS = [p for p in sorted(configs_folder().glob("training/*.yaml")) if not is_detector_run(p)]
+SEGMENTERS = [
+    path
+    for path in sorted(configs_folder().glob("training/*.yaml"))
+    if not (is_detector_run(path) or is_clip_run(path))
+]
 
 
 @pytest.mark.parametrize("path", SEGMENTERS, ids=lambda path: path.stem)
