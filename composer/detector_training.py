@@ -13,6 +13,7 @@ from composer.detector_data import write_dataset
 from composer.formats.atomic import ensure_folder, write_json
 from composer.training_config import Validation, check_held_out, read_data, read_validation
 from composer.training_data import DataSet
+from sam.allocation import keep_freed_memory
 from sam.errors import UsageError
 
 WEIGHTS, RECORD = "detector.safetensors", "run.json"
@@ -119,6 +120,8 @@ def train(
         run.sets, held_out, data, ensure_folder(packed), long_side=run.long_side, name=run.name, on_set=on_set
     )
     _keep_record(run, ensure_folder(folder) / RECORD)
+    if device == "cpu":
+        keep_freed_memory()
     detector = train_detector(
         run.architecture,
         dataset,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from apps.console import flowing
-from apps.evaluating import edges, masks, prompts, regions, text, whole
+from apps.evaluating import edges, instances, prompts, proposals, regions, text, whole
 
 HELP = "Measure a model, or results of any program, on labelled photos."
 EPILOG = """
@@ -50,6 +50,10 @@ Results of any program, masks or boxes:
 Boxes of a detector, which the model turns into masks (the paper's zero-shot instance segmentation):
 
   sam-composer eval instances --coco val2017 instances_val2017.json --boxes detections.json --preset vit_b
+
+The preset's own detector, which finds things and does not name them:
+
+  sam-composer eval instances --panoptic DATA --limit-images 20 --detect --class-agnostic
 """
 TEXT_EPILOG = """
 [bold]Examples[/bold]
@@ -69,10 +73,10 @@ def register(app: typer.Typer) -> None:
         ("thresholds", prompts.THRESHOLDS_HELP, EPILOG, prompts.thresholds),
         ("edges", edges.HELP, EDGES_EPILOG, edges.edges),
         ("regions", regions.HELP, regions.EPILOG, regions.regions),
-        ("proposals", masks.PROPOSALS_HELP, EPILOG, masks.proposals),
+        ("proposals", proposals.HELP, EPILOG, proposals.proposals),
         ("all", whole.HELP, ALL_EPILOG, whole.every),
         ("text", text.HELP, TEXT_EPILOG, text.text),
-        ("instances", masks.INSTANCES_HELP, INSTANCES_EPILOG, masks.instances),
+        ("instances", instances.HELP, INSTANCES_EPILOG, instances.instances),
     ):
         group.command(
             name, help=flowing(about), epilog=flowing(epilog.replace("{command}", name)), no_args_is_help=True

@@ -68,6 +68,8 @@ def masks_of_detector(
     truth: InstanceTruth,
     request: Detect,
     on_image: Callable[[str], None] | None = None,
+    *,
+    class_agnostic: bool = False,
 ) -> list[Result]:
     """Run a detector and turn its boxes into masks.
 
@@ -76,6 +78,7 @@ def masks_of_detector(
         truth: whose photos they are; its categories are matched with the detector's classes by name.
         request: which detector, and how sure it has to be.
         on_image: called with a photo's name before it is opened.
+        class_agnostic: give every result the first category, whatever the detector calls it.
 
     Returns:
         COCO results with masks; their boxes are the masks'. Classes that are no category are left out.
@@ -86,7 +89,8 @@ def masks_of_detector(
     """
     truth.check_masks()
     truth.check_photos(truth.image_ids)
-    categories = truth.category_ids()
+    categories = {} if class_agnostic else truth.category_ids()
+    any_category = min(truth.coco.cats) if class_agnostic else None
     found: list[Result] = []
     unknown: set[str] = set()
     for image_id in truth.image_ids:
@@ -94,12 +98,16 @@ def masks_of_detector(
         if on_image:
             on_image(path.name)
         for one in DetectAdapter()(open_scene(path), request):
-            if one.label not in categories:
+            category = any_category if class_agnostic else categories.get(str(one.label))
+            if category is None:
                 unknown.add(str(one.label))
                 continue
-            result = {"image_id": image_id, "category_id": categories[one.label], "score": one.score}
+            result = {"image_id": image_id, "category_id": category, "score": one.score}
             found.append(result | {"segmentation": to_json(one.rle)})
     if unknown and not found:
         names = ", ".join(sorted(unknown)[:5])
-        raise BadAnnotation(f"{truth.path}: has no category named {names}, as the detector's classes are")
+        raise BadAnnotation(
+            f"{truth.path}: has no category named {names}, as the detector's classes are; "
+            "whatever the classes, it is evaluated with --class-agnostic"
+        )
     return found

@@ -29,6 +29,7 @@ class InstanceEvaluation:
             results or the annotations have no masks, the results no boxes.
         results, images: how many were evaluated.
         note: why there are no figures of masks although the results have some; None otherwise.
+        class_agnostic: whether a result may find an object of any class.
     """
 
     masks: Mapping[str, float] | None
@@ -36,6 +37,7 @@ class InstanceEvaluation:
     results: int
     images: int
     note: str | None = None
+    class_agnostic: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """``{"ap", "ap50", …}`` of masks (of boxes, where there are no masks), and both apart."""
@@ -47,15 +49,19 @@ class InstanceEvaluation:
             "results": self.results,
             "images": self.images,
             "note": self.note,
+            "class_agnostic": self.class_agnostic,
         }
 
 
-def evaluate_instances(truth: InstanceTruth, results: Sequence[Result]) -> InstanceEvaluation:
+def evaluate_instances(
+    truth: InstanceTruth, results: Sequence[Result], *, class_agnostic: bool = False
+) -> InstanceEvaluation:
     """COCO's mask AP and box AP.
 
     Args:
         truth: the annotations.
         results: as :meth:`InstanceTruth.read_results` gives them: all with masks, all with boxes, or both.
+        class_agnostic: a result may find an object of any class, and all of a photo's are ranked together.
 
     Raises:
         BadAnnotation: no result at all.
@@ -67,11 +73,13 @@ def evaluate_instances(truth: InstanceTruth, results: Sequence[Result]) -> Insta
     if has_masks and truth.unmasked is not None:
         note = f"masks not measured: annotation {truth.unmasked} of {truth.path.name} has a box, but no mask"
     return InstanceEvaluation(
-        _average_precision(truth, results, "segm") if has_masks and not note else None,
-        _average_precision(truth, results, "bbox"),  # of masks their own, unless each result brings one
+        _average_precision(truth, results, "segm", class_agnostic) if has_masks and not note else None,
+        # Boxes of masks are their own, unless each result brings one.
+        _average_precision(truth, results, "bbox", class_agnostic),
         len(results),
         len(truth.image_ids),
         note,
+        class_agnostic,
     )
 
 
@@ -87,13 +95,17 @@ def instance_table(evaluation: InstanceEvaluation, title: str) -> Table:
         if figures is not None:
             found.add_row(name, *("-" if figures[f] < 0 else f"{figures[f]:.1%}" for f in FIGURES))
     found.caption = f"{evaluation.results} results in {evaluation.images} photos"
+    if evaluation.class_agnostic:
+        found.caption += ", whatever the class"
     if evaluation.note:
         found.caption += f"\n{evaluation.note}"
     found.caption_justify = "left"
     return found
 
 
-def _average_precision(truth: InstanceTruth, results: Sequence[Result], kind: str) -> dict[str, float]:
+def _average_precision(
+    truth: InstanceTruth, results: Sequence[Result], kind: str, class_agnostic: bool
+) -> dict[str, float]:
     # loadRes takes masks for masks where the first result has no box, and boxes for boxes where it has one.
     key = "segmentation" if kind == "segm" or not all("bbox" in r for r in results) else "bbox"
     wanted = [
@@ -103,6 +115,7 @@ def _average_precision(truth: InstanceTruth, results: Sequence[Result], kind: st
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(truth.coco, truth.coco.loadRes(wanted), kind)
         evaluation.params.imgIds = list(truth.image_ids)
+        evaluation.params.useCats = int(not class_agnostic)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

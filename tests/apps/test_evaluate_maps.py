@@ -292,6 +292,12 @@ class TestInstances:
         assert 0 <= report["masks"]["ap"] <= 1
         ended = evaluate(*call, "--detector", random_detector(tmp_path, "x", "y"))
         assert ended.code == 3 and "has no category named x" in ended.error
+        report_any = tmp_path / "any.json"
+        ended = evaluate(
+            *call, "--detector", random_detector(tmp_path, "x"), "--class-agnostic", "--json", report_any
+        )
+        assert ended.code == 0 and "whatever the class" in ended.out, ended.err
+        assert json.loads(report_any.read_text())["class_agnostic"]
         ended = evaluate(*call, "--detector", tmp_path / "mine.pt")
         assert ended.code == 2 and "runs whatever code its author put into it" in ended.error
 
@@ -329,8 +335,10 @@ class TestInstances:
         assert ended.code == 3 and reason in ended.error
 
     def test_wrong_calls(self, evaluate, photos: Path, coco: Path) -> None:
+        ended = evaluate("instances", "--results", coco)
+        assert ended.code == 2 and "give one of --panoptic DIR and --coco IMAGES ANN" in ended.error
         ended = evaluate("instances", "--coco", photos, coco)
-        assert ended.code == 2 and "give one of --results FILE, --boxes FILE and" in ended.error
+        assert ended.code == 2 and "give one of --results FILE, --boxes FILE, --detect and" in ended.error
         coco.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
         ended = evaluate("instances", "--coco", photos, coco, "--results", coco)
         assert ended.code == 3 and "no instance in it" in ended.error
