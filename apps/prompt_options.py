@@ -66,7 +66,7 @@ def parse_requests(
         detect: whether a detector's objects are asked for.
         detect_fields: fields of :class:`Detect` that were given; its detector is also that of the phrases.
         phrases: what to look for by name.
-        text_fields: fields of :class:`Text` that were given, synonyms and hint point as texts.
+        text_fields: fields of :class:`Text` that were given; synonyms, thresholds and hint point as texts.
 
     Raises:
         UsageError: nothing asked for, a text that is no point or box, or options of what is not asked for.
@@ -123,7 +123,7 @@ def _named(
 
 
 def _read_words(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of :class:`Text`, with synonyms and hint point as they are there."""
+    """Fields of :class:`Text`, with synonyms, thresholds and hint point as they are there."""
     read = dict(fields)
     if "hint_point" in read:
         read["hint_point"] = _numbers(read["hint_point"], "--hint", "X,Y such as 520,375", (2,))
@@ -137,7 +137,34 @@ def _read_words(fields: Mapping[str, Any]) -> dict[str, Any]:
                 )
             synonyms.setdefault(phrase, []).append(word)
         read["synonyms"] = synonyms
+    if "threshold" in read:
+        read |= _read_thresholds(read.pop("threshold"))
     return read
+
+
+def _read_thresholds(texts: Sequence[str]) -> dict[str, Any]:
+    """``T`` for all phrases, ``PHRASE=T`` for one."""
+    found: dict[str, Any] = {}
+    of_phrases: dict[str, float] = {}
+    for text in texts:
+        phrase, equals, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError as error:
+            raise UsageError(
+                f"--text-threshold {text!r}: expected T or PHRASE=T such as 0.3 or dog=0.3",
+                field="--text-threshold",
+            ) from error
+        if equals:
+            of_phrases[phrase.strip()] = value
+        elif "threshold" in found:
+            raise UsageError(
+                f"--text-threshold {text!r}: a second one for all phrases; for one write PHRASE={text}",
+                field="--text-threshold",
+            )
+        else:
+            found["threshold"] = value
+    return found | ({"thresholds": of_phrases} if of_phrases else {})
 
 
 def parse_pipeline(

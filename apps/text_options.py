@@ -63,6 +63,16 @@ TextThreshold = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+TextThresholds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text-threshold",
+        metavar="[PHRASE=]T",
+        help="Least text score, 0 to 1: of all phrases, or of one. (default: the preset's, or what suits the "
+        "model)",
+        rich_help_panel=PANEL,
+    ),
+]
 RouteOption = Annotated[
     Route | None,
     typer.Option(

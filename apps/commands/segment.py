@@ -147,7 +147,7 @@ def segment(
     ] = Masks.best,
     negative: text_options.Negatives = None,
     synonym: text_options.Synonyms = None,
-    text_threshold: text_options.TextThreshold = None,
+    text_threshold: text_options.TextThresholds = None,
     route: text_options.RouteOption = None,
     max_instances: text_options.MaxInstances = None,
     hint: text_options.Hint = None,
@@ -282,7 +282,7 @@ def segment(
     text_fields = {
         "negatives": negative or None,
         "synonyms": synonym or None,
-        "threshold": text_threshold,
+        "threshold": text_threshold or None,
         "route": route.value if route else None,
         "max_instances": max_instances,
         "hint_point": hint,

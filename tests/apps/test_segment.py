@@ -507,12 +507,15 @@ def test_words_at_the_terminal(segment, photos: Path, tmp_path: Path, clip_folde
         "1",
         "--hint",
         "20,15",
+        "--text-threshold",
+        "sofa=0.25",
     )
     ended = segment(photos / "a.jpg", "--text", "sofa", *words, *clip)
     assert ended.code == 0, ended.err
     (result,) = report(tmp_path / "out/a.json")["results"]
     assert result["request"]["synonyms"] == {"sofa": ["couch", "settee"]}
     assert result["request"]["max_instances"] == 1 and result["request"]["hint_point"] == [20, 15]
+    assert result["request"]["threshold"] == 0 and result["request"]["thresholds"] == {"sofa": 0.25}
     (companion,) = report(tmp_path / "out/a.json")["model"]["companions"]
     assert (companion["kind"], companion["name"]) == ("clip", clip_folders["sigmoid"].name)
     assert companion["sha256"] == file_digest(clip_folders["sigmoid"] / "open_clip_model.safetensors")
@@ -571,6 +574,10 @@ def test_one_run_answers_words_and_edges_with_one_encoder_pass(
         (("--text", "dog", "--clip", "ViT-B-32", "--pretrained", "opnai"), 2, "its tags: openai"),
         (("--text", "dog", "--text", "dog"), 3, "'dog' is given twice"),
         (("--text", "dog", "--text-threshold", "2"), 3, "threshold must be a number from 0 to 1"),
+        (("--text", "dog", "--text-threshold", "dog=2"), 3, "thresholds must be a number from 0 to 1"),
+        (("--text", "dog", "--text-threshold", "cat=.2"), 3, "thresholds"),
+        (("--text", "dog", "--text-threshold", "dog"), 2, "'dog': expected T or PHRASE=T"),
+        (("--text", "dog", "--text-threshold", ".2", "--text-threshold", ".3"), 2, "a second one for all"),
         (("--negative", "dog", *CLICK), 2, "--negative belongs to --text"),
         (("--conf", "0.3", "--text", "dog"), 2, "--conf belongs to --detect"),
     ],
