@@ -12,12 +12,14 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 
 from adapters.base import Scene
 from adapters.detections import Detections
@@ -116,7 +118,7 @@ class UltralyticsDetector:
         """See :class:`adapters.detections.Detector`."""
         bgr = np.ascontiguousarray(scene.image[..., ::-1])
         options: dict[str, Any] = {} if self._image_size is None else {"imgsz": self._image_size}
-        with self._lock:
+        with self._lock, _threads_kept():
             if classes is not None:
                 options["classes"] = self._numbers(classes)
             elif self.open_vocabulary:  # what was asked for before is not what is asked for now
@@ -222,6 +224,8 @@ def train(
             field="detector",
         ) from error
     if not (going_on and model.ckpt.get("epoch", -1) == -1):  # which says that the run is over
+        threads = torch.get_num_threads()
+        model.add_callback("on_train_start", lambda _: torch.set_num_threads(threads))
         model.train(
             data=str(dataset),
             epochs=epochs,
@@ -296,6 +300,16 @@ def _packaged(architecture: str) -> Path | None:
     folder = Path(_ultralytics().__file__ or "").parent / "cfg" / "models"
     family = re.sub(r"(\d+)[nsmlx](.*)$", r"\1\2", architecture)  # yolo11n.yaml is a scale of yolo11.yaml
     return next((path for name in (architecture, family) for path in sorted(folder.rglob(name))), None)
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Ultralytics leaves torch one processor less than there are, and at most eight, for good."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _ultralytics() -> ModuleType:

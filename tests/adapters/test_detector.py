@@ -52,6 +52,16 @@ def test_boxes_in_pixels_of_the_image(detector: UltralyticsDetector, make_scene:
     np.testing.assert_allclose(found.boxes, plain.boxes.xyxy.numpy(), atol=1e-3)
 
 
+def test_the_number_of_threads_is_left_alone(weights: Path, make_scene: MakeScene) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        UltralyticsDetector.load(weights, trust=True).detect(make_scene(), **ASK)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_classes_by_name(detector: UltralyticsDetector, make_scene: MakeScene) -> None:
     scene = make_scene(90, 200)
     one = detector.detect(scene, **ASK).labels[0]
