@@ -20,25 +20,27 @@ from sam.variants import build_model
 CLASSES = ("person", "bus", *(f"thing {i}" for i in range(78)))
 
 
-@pytest.fixture
-def segmenter(tmp_path: Path) -> Iterator[Path]:
-    """A preset of MobileSAM, the smallest of the published ones; parity tests run ViT-B."""
+@pytest.fixture(params=["mobile", "vit_b"])
+def segmenter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A preset of MobileSAM, and one of SAM ViT-B."""
     weights = tmp_path / "segmenter.safetensors"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        save_weights(build_model(load_preset("mobile").model), weights)
+        save_weights(build_model(load_preset(request.param).model), weights)
     path = tmp_path / "stand-in.yaml"
-    path.write_text("description: random weights\nmodel: mobile\nweights: {file: segmenter.safetensors}\n")
+    path.write_text(
+        f"description: random weights\nmodel: {request.param}\nweights: {{file: segmenter.safetensors}}\n"
+    )
     yield path
     weights.unlink()  # pytest keeps the folders of three runs
 
 
-@pytest.fixture
-def text_image_weights(tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(scope="module")
+def text_image_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A weights file of CLIP ViT-B-32."""
     import open_clip
 
-    weights = tmp_path / "clip.safetensors"
+    weights = tmp_path_factory.mktemp("stand-in") / "clip.safetensors"
     with torch.random.fork_rng():
         torch.manual_seed(0)
         save_weights(open_clip.create_model("ViT-B-32"), weights)
