@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from sam.image_encoder import EncoderOutput
 from sam.image_encoder.layers import LayerNorm2d
-from sam.image_encoder.vit import join_windows, partition_windows
+from sam.image_encoder.windows import join_windows, partition_windows
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,6 @@ class TinyViTBlock(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, window_size: int, mlp_dim: int, drop_path: float) -> None:
         super().__init__()
-        self.window_size = window_size
         self.attn = Attention(dim, num_heads, window_size)
         self.mlp = MLP(dim, mlp_dim)
         self.local_conv = ConvBN(dim, dim, kernel=3, groups=dim)
@@ -197,22 +196,20 @@ class TinyViTBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, D, h, w) -> the same shape."""
         tokens = x.permute(0, 2, 3, 1)
-        windows = partition_windows(tokens, self.window_size)
-        attended = self.attn(windows.flatten(1, 2)).view_as(windows)
-        tokens = tokens + self.drop_path(join_windows(attended, self.window_size, (x.shape[2], x.shape[3])))
+        tokens = tokens + self.drop_path(self.attn(tokens))
         mixed: Tensor = self.local_conv(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         out: Tensor = mixed + self.drop_path(self.mlp(mixed))
         return out.permute(0, 3, 1, 2)
 
 
 class Attention(nn.Module):
-    """Pre-norm multi-head attention in a window, with a learned bias for each head and absolute offset."""
+    """Pre-norm multi-head attention in windows, with a learned bias for each head and absolute offset."""
 
     attention_bias_idxs: Tensor
 
     def __init__(self, dim: int, num_heads: int, side: int) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.side = num_heads, side
         self.norm = nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
@@ -220,14 +217,18 @@ class Attention(nn.Module):
         self.register_buffer("attention_bias_idxs", offset_index(side), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, side * side, D) -> the same shape."""
-        n, length, dim = x.shape
-        # Unlike the ViT's, this projection is interleaved: query, key and value of one head lie together.
-        qkv = self.qkv(self.norm(x)).view(n, length, self.num_heads, 3, -1).permute(3, 0, 2, 1, 4)
+        """(B, h, w, D) -> the same shape."""
+        shape, side = (x.shape[1], x.shape[2]), self.side
+        # Unlike the ViT's map, this one is padded before the norm, which makes its bias of the zeros.
+        padding = F.linear(self.norm.bias, self.qkv.weight, self.qkv.bias)
+        windows = partition_windows(self.qkv(self.norm(x)), side, padding)
+        # This projection is interleaved, too: query, key and value of one head lie together.
+        qkv = windows.view(len(windows), side * side, self.num_heads, 3, -1).permute(3, 0, 2, 1, 4)
         q, k, v = qkv.unbind(0)
         bias = self.attention_biases[:, self.attention_bias_idxs].to(q.dtype)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        projected: Tensor = self.proj(out.transpose(1, 2).reshape(n, length, dim))
+        joined = join_windows(out.transpose(1, 2).reshape(len(out), side, side, -1), side, shape)
+        projected: Tensor = self.proj(joined)
         return projected
 
 

@@ -16,10 +16,9 @@ from torch.nn import functional as F
 
 from sam.image_encoder import EncoderOutput
 from sam.image_encoder.layers import LayerNorm2d
+from sam.image_encoder.relative_attention import RelativeAttention
 
 LAYER_NORM_EPS = 1e-6
-BIAS_BUDGET = 1 << 25
-"""Most elements of attention bias alive at once: 4096 x 4096 for all 12 to 16 heads would take a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,6 @@ class ImageEncoderViT(nn.Module):
                 config.num_heads,
                 int(config.embed_dim * config.mlp_ratio),
                 attention_side=side if i in config.global_attn_indexes else config.window_size,
-                windowed=i not in config.global_attn_indexes,
                 drop_path=config.drop_path * i / max(1, config.depth - 1),
             )
             for i in range(config.depth)
@@ -121,77 +119,23 @@ class Block(nn.Module):
         dim: width D.
         num_heads: attention heads.
         mlp_dim: hidden width of the MLP.
-        attention_side: side in tokens of the square that one attention covers.
-        windowed: whether that square is a window of the map rather than the map itself.
+        attention_side: side in tokens of the square that one attention covers: a window, or the whole map.
         drop_path: chance of skipping each branch for an image in training.
     """
 
-    def __init__(
-        self, dim: int, num_heads: int, mlp_dim: int, attention_side: int, windowed: bool, drop_path: float
-    ) -> None:
+    def __init__(self, dim: int, num_heads: int, mlp_dim: int, attention_side: int, drop_path: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.attn = Attention(dim, num_heads, attention_side)
+        self.attn = RelativeAttention(dim, num_heads, attention_side)
         self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.mlp = MLPBlock(dim, mlp_dim)
         self.drop_path = DropPath(drop_path)
-        self.window_size = attention_side if windowed else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, h, w, D) -> the same shape."""
-        x = x + self.drop_path(self._attend(self.norm1(x)))
+        x = x + self.drop_path(self.attn(self.norm1(x)))
         out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
         return out
-
-    def _attend(self, x: Tensor) -> Tensor:
-        if self.window_size is None:
-            whole: Tensor = self.attn(x)
-            return whole
-        # The map is padded after the norm: padding is zero there, so its keys and values are the projection's
-        # bias, and real tokens attend to them. The published weights were trained with that.
-        windows = partition_windows(x, self.window_size)
-        return join_windows(self.attn(windows), self.window_size, (x.shape[1], x.shape[2]))
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention over a square of tokens with decomposed relative positions.
-
-    The score of query (i, j) and key (k, l) is ``q·K / sqrt(d) + q·rel_pos_h[i - k] + q·rel_pos_w[j - l]``.
-    """
-
-    def __init__(self, dim: int, num_heads: int, side: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
-        self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, dim // num_heads))
-        self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, dim // num_heads))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, side, side, D) -> the same shape."""
-        b, side, _, dim = x.shape
-        qkv = self.qkv(x).view(b, side * side, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.flatten(1, 2).unbind(0)  # each (B * heads, side * side, d)
-        step = max(1, BIAS_BUDGET // side**4)
-        parts = [
-            # The leading axis of one: only four-dimensional input takes torch's fused path.
-            F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=self._bias(q, side)[None])[0]
-            for q, k, v in zip(q.split(step), k.split(step), v.split(step), strict=True)
-        ]
-        out = torch.cat(parts).view(b, self.num_heads, side, side, -1).permute(0, 2, 3, 1, 4)
-        projected: Tensor = self.proj(out.reshape(b, side, side, dim))
-        return projected
-
-    def _bias(self, q: Tensor, side: int) -> Tensor:
-        """Relative position bias (n, side * side, side * side) of queries (n, side * side, d)."""
-        steps = torch.arange(side, device=q.device)
-        offsets = steps[:, None] - steps[None, :] + side - 1
-        grid = q.view(len(q), side, side, -1)
-        # Contiguous while they are small: the sum inherits their layout, and would be copied to be reshaped.
-        along_h = torch.einsum("nijd,ikd->nijk", grid, self.rel_pos_h[offsets]).contiguous()
-        along_w = torch.einsum("nijd,jld->nijl", grid, self.rel_pos_w[offsets]).contiguous()
-        bias = along_h[..., :, None] + along_w[..., None, :]
-        return bias.view(len(q), side**2, side**2)
 
 
 class MLPBlock(nn.Module):
@@ -206,19 +150,3 @@ class MLPBlock(nn.Module):
         """(…, D) -> (…, D)."""
         out: Tensor = self.lin2(F.gelu(self.lin1(x)))
         return out
-
-
-def partition_windows(x: Tensor, size: int) -> Tensor:
-    """Cut a (B, h, w, D) map into windows, zero-padded right and bottom: (B * n, size, size, D)."""
-    b, h, w, d = x.shape
-    x = F.pad(x, (0, 0, 0, -w % size, 0, -h % size))
-    rows, cols = x.shape[1] // size, x.shape[2] // size
-    return x.view(b, rows, size, cols, size, d).transpose(2, 3).reshape(-1, size, size, d)
-
-
-def join_windows(windows: Tensor, size: int, shape: tuple[int, int]) -> Tensor:
-    """Undo :func:`partition_windows`: (B * n, size, size, D) -> (B, h, w, D), where ``shape`` is (h, w)."""
-    h, w = shape
-    rows, cols = -(-h // size), -(-w // size)
-    x = windows.view(-1, rows, cols, size, size, windows.shape[-1]).transpose(2, 3)
-    return x.reshape(-1, rows * size, cols * size, windows.shape[-1])[:, :h, :w]

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sam.image_encoder.tiny_vit import TinyViT, TinyViTConfig, offset_index
-from sam.image_encoder.vit import ImageEncoderViT, ViTConfig, join_windows, partition_windows
+from sam.image_encoder.vit import ImageEncoderViT, ViTConfig
+from sam.image_encoder.windows import join_windows, partition_windows
 
 VIT = ViTConfig(16, 3, 2, (1,), image_size=48, patch_size=16, window_size=2, out_chans=8)
 TINY = TinyViTConfig((8, 16, 16, 24), (1, 1, 2, 1), (1, 2, 2, 3), (3, 3, 2, 3), image_size=48, out_chans=8)
@@ -109,12 +110,15 @@ def test_configurations_are_frozen(config):
         config.image_size = 64
 
 
+@pytest.mark.parametrize("fill", [None, torch.arange(5.0)], ids=["zeros", "a value"])
 @pytest.mark.parametrize(("height", "width", "size"), [(6, 6, 3), (5, 7, 3), (1, 1, 4), (4, 9, 4)])
-def test_windows_come_back_joined(height, width, size):
+def test_windows_come_back_joined(height, width, size, fill):
     x = torch.randn(2, height, width, 5)
-    windows = partition_windows(x, size)
+    windows = partition_windows(x, size, fill)
     assert windows.shape[1:] == (size, size, 5)
-    assert windows.sum() == pytest.approx(float(x.sum()), abs=1e-3)  # padding is zero
+    padding = len(windows) * size**2 - 2 * height * width
+    padded = 0 if fill is None else padding * float(fill.sum())
+    assert windows.sum() == pytest.approx(float(x.sum()) + padded, abs=1e-3)
     assert torch.equal(join_windows(windows, size, (height, width)), x)
 
 
@@ -124,22 +128,3 @@ def test_offset_index_is_symmetric_and_starts_row_major():
     assert torch.equal(index, index.T)
     assert torch.equal(index.diagonal(), torch.zeros(9, dtype=torch.int64))
     assert index[1, 3] == index[0, 4]  # one down and one left is as far as one down and one right
-
-
-def test_global_attention_never_holds_all_heads_of_its_bias(monkeypatch):
-    """The bias of ViT-H's global attention is a gigabyte; heads are taken a few at a time."""
-    sizes = []
-    attend = torch.nn.functional.scaled_dot_product_attention
-
-    def record(*tensors, attn_mask):
-        sizes.append(attn_mask.numel())
-        return attend(*tensors, attn_mask=attn_mask)
-
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", record)
-    monkeypatch.setattr("sam.image_encoder.vit.BIAS_BUDGET", 3 * 9 * 9)
-    encoder = build(replace(VIT, embed_dim=32, num_heads=8, depth=1, global_attn_indexes=(0,))).eval()
-    pixels = torch.randn(1, 3, 48, 48)
-    found = encoder(pixels).image_embedding
-    assert sizes == [243, 243, 162]
-    monkeypatch.setattr("sam.image_encoder.vit.BIAS_BUDGET", 1 << 25)
-    torch.testing.assert_close(found, encoder(pixels).image_embedding)

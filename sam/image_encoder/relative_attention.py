@@ -1,0 +1,123 @@
+"""Self-attention over a square of tokens with decomposed relative positions (MViTv2, Li et al., 2021).
+
+The score of query (i, j) and key (k, l) is ``q·K / sqrt(d) + q·rel_pos_h[i - k] + q·rel_pos_w[j - l]``. The
+last two terms are a bias of one number for each pair of tokens, 4096 x 4096 for each head of a global block:
+more memory traffic than the attention itself. Two ways avoid that, with the same result:
+
+- on a CPU so few queries at a time that their scores stay in the cache: the bias is written there, the
+  product added to it in place, and the softmax taken (:func:`attend_in_cache`);
+- on a GPU the bias becomes a part of the product, so that a fused kernel needs none: queries are lengthened
+  by their two rows of it, keys by ones where they stand (:func:`attend_extended`).
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sam.image_encoder.windows import join_windows, partition_windows
+
+IN_CACHE = 1 << 20
+"""Scores made at once on a CPU, 2 MB of bf16; on two cores 2**19 to 2**21 are alike for 4096 tokens."""
+KERNEL_MULTIPLE = 8
+"""Fused attention on GPUs wants head widths that are multiples of this."""
+
+
+class RelativeAttention(nn.Module):
+    """Multi-head attention in windows of ``side`` tokens, or over a map of just this side.
+
+    Args:
+        dim: width D.
+        num_heads: attention heads; divides ``dim``.
+        side: of the square that one attention covers, tokens.
+    """
+
+    def __init__(self, dim: int, num_heads: int, side: int) -> None:
+        super().__init__()
+        self.num_heads, self.side = num_heads, side
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, dim // num_heads))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, dim // num_heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, h, w, D) -> the same shape."""
+        shape, side = (x.shape[1], x.shape[2]), self.side
+        # The map is padded after the norm: padding is zero there, so what the projection makes of it is its
+        # bias, and real tokens attend to that. The published weights were trained so.
+        windows = partition_windows(self.qkv(x), side, self.qkv.bias)
+        qkv = windows.view(len(windows), side * side, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)  # each (n, heads, side * side, d)
+        attend = attend_extended if q.is_cuda else attend_in_cache
+        out = attend(q, k, v, *self._bias(q))
+        joined = join_windows(out.transpose(1, 2).reshape(len(out), side, side, -1), side, shape)
+        projected: Tensor = self.proj(joined)
+        return projected
+
+    def _bias(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        """Bias of queries (n, heads, L, d) to each row, and to each column: two of (n, heads, L, side)."""
+        n, heads, length, d = q.shape
+        steps = torch.arange(self.side, device=q.device)
+        offsets = steps[:, None] - steps[None, :] + self.side - 1
+        grid = q.reshape(n * heads, self.side, self.side, d)
+        along_h = torch.einsum("nijd,ikd->nijk", grid, self.rel_pos_h[offsets])
+        along_w = torch.einsum("nijd,jld->nijl", grid, self.rel_pos_w[offsets])
+        shape = (n, heads, length, self.side)
+        return along_h.reshape(shape), along_w.reshape(shape)
+
+
+def attend_in_cache(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor) -> Tensor:
+    """Attention for as many queries at a time as :data:`IN_CACHE` holds scores of.
+
+    Args:
+        q, k, v: (n, heads, L, d), of n squares of L tokens.
+        along_h, along_w: (n, heads, L, side) parts of the bias.
+
+    Returns:
+        (n, heads, L, d).
+    """
+    n, heads, length, d = q.shape
+    q = q * d**-0.5
+    # Autocast would have the softmax in float32, which costs more than it gives: its sums are float32 anyway.
+    with torch.autocast(q.device.type, enabled=False):
+        if squares := IN_CACHE // (heads * length * length):
+            parts = [slice(start, start + squares) for start in range(0, n, squares)]
+            return torch.cat([_attend(q[s], k[s], v[s], along_h[s], along_w[s]) for s in parts])
+        step = max(1, IN_CACHE // length)
+        rows = [slice(start, start + step) for start in range(0, length, step)]
+        one_by_one = [
+            torch.cat([_attend(q[i][r], k[i], v[i], along_h[i][r], along_w[i][r]) for r in rows])
+            for i in itertools.product(range(n), range(heads))
+        ]
+        return torch.stack(one_by_one).view(n, heads, length, d)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor) -> Tensor:
+    """(…, l, d) queries, scaled, over (…, L, d) keys; the parts of the bias are (…, l, side)."""
+    scores = (along_h[..., :, None] + along_w[..., None, :]).flatten(-2).to(q.dtype)
+    if q.ndim == 2:
+        return scores.addmm_(q, k.T).softmax(-1) @ v
+    shape = q.shape
+    q, k, v, scores = (x.flatten(0, -3) for x in (q, k, v, scores))
+    return (scores.baddbmm_(q, k.transpose(1, 2)).softmax(-1) @ v).view(shape)
+
+
+def attend_extended(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor) -> Tensor:
+    """Attention of queries and keys so lengthened that their product holds the bias.
+
+    Arguments and result are those of :func:`attend_in_cache`. Fused kernels want values as long as keys.
+    """
+    side, d = along_h.shape[-1], q.shape[-1]
+    spare = -(d + 2 * side) % KERNEL_MULTIPLE
+    which = torch.eye(side, dtype=k.dtype, device=k.device)
+    row = which[:, None].expand(side, side, side).reshape(side * side, side)
+    column = which[None].expand(side, side, side).reshape(side * side, side)
+    place = F.pad(torch.cat([row, column], -1), (0, spare)).expand(*k.shape[:2], -1, -1)
+    bias = F.pad(torch.cat([along_h, along_w], -1), (0, spare)).to(q.dtype)
+    long_q = torch.cat([q * d**-0.5, bias], -1)
+    long_k = torch.cat([k, place], -1)
+    long_v = F.pad(v, (0, 2 * side + spare))
+    return F.scaled_dot_product_attention(long_q, long_k, long_v, scale=1.0)[..., :d]
