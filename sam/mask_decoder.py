@@ -201,11 +201,15 @@ def _quadrants(features: Tensor, size: tuple[int, int], levels: int) -> Tensor:
 def _classify(classifiers: Tensor, upscaled: Tensor, size: tuple[int, int]) -> Tensor:
     """(n, m, D) classifiers and (n, 16 h w, D) features -> (n, m, 4h, 4w) float32 logits, rows in order."""
     logits = classifiers.float() @ upscaled.transpose(1, 2).float()
+    shape = (*logits.shape[:2], 4 * size[0], 4 * size[1])
+    if torch.compiler.is_exporting():  # to formats without complex numbers
+        cells = logits.unflatten(2, (*size, 2, 2, 2, 2))
+        return cells.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(shape)
     # Cell row and column, then y, x in the cell, then y, x in its quarter. The last two numbers are moved
     # together, as one complex number: that takes a tenth of the time.
     pairs = torch.view_as_complex(logits.unflatten(2, (*size, 2, 2, 2, 2)))
     rows = pairs.permute(0, 1, 2, 4, 6, 3, 5).contiguous()
-    return torch.view_as_real(rows).reshape(*logits.shape[:2], 4 * size[0], 4 * size[1])
+    return torch.view_as_real(rows).reshape(shape)
 
 
 def _cut(image: Tensor, size: tuple[int, int], window: tuple[int, int]) -> Tensor:

@@ -48,7 +48,7 @@ class Attention(nn.Module):
         vectors are projected instead of thousands. The keys' bias shifts all scores of a query alike, which
         the softmax does not see.
         """
-        if len(k) == 1 < len(q) or not self._few(q.shape[1]):  # projected once for all prompts anyway
+        if k.shape[0] == 1 < q.shape[0] or not self._few(q.shape[1]):  # projected once for all prompts anyway
             return self.forward(q, k, v)
         queries = self._split(self.q_proj(q)) / math.sqrt(self.head_width)
         absorbed = (queries @ self._by_head(self.k_proj.weight)).flatten(1, 2)
@@ -70,7 +70,7 @@ class Attention(nn.Module):
             return residual + self.forward(q, k, v)
         heads_k = self._split(self.k_proj(k)) / math.sqrt(self.head_width)
         absorbed = (heads_k @ self._by_head(self.q_proj.weight)).flatten(1, 2)
-        if len(q) == 1:  # one image for all prompts: one product instead of as many
+        if q.shape[0] == 1:  # one image for all prompts: one product instead of as many
             scores = (absorbed.flatten(0, 1) @ q[0].transpose(0, 1)).unflatten(0, absorbed.shape[:2])
         else:
             scores = absorbed @ q.transpose(1, 2)

@@ -49,24 +49,23 @@ class RelativeAttention(nn.Module):
         # The map is padded after the norm: padding is zero there, so what the projection makes of it is its
         # bias, and real tokens attend to that. The published weights were trained so.
         windows = partition_windows(self.qkv(x), side, self.qkv.bias)
-        qkv = windows.view(len(windows), side * side, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        qkv = windows.flatten(1, 2).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # each (n, heads, side * side, d)
-        attend = attend_extended if q.is_cuda else attend_in_cache
+        # What is exported has to be the same product for any number of windows.
+        attend = attend_extended if q.is_cuda or torch.compiler.is_exporting() else attend_in_cache
         out = attend(q, k, v, *self._bias(q))
-        joined = join_windows(out.transpose(1, 2).reshape(len(out), side, side, -1), side, shape)
+        joined = join_windows(out.transpose(1, 2).flatten(2).unflatten(1, (side, side)), side, shape)
         projected: Tensor = self.proj(joined)
         return projected
 
     def _bias(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """Bias of queries (n, heads, L, d) to each row, and to each column: two of (n, heads, L, side)."""
-        n, heads, length, d = q.shape
         steps = torch.arange(self.side, device=q.device)
         offsets = steps[:, None] - steps[None, :] + self.side - 1
-        grid = q.reshape(n * heads, self.side, self.side, d)
-        along_h = torch.einsum("nijd,ikd->nijk", grid, self.rel_pos_h[offsets])
-        along_w = torch.einsum("nijd,jld->nijl", grid, self.rel_pos_w[offsets])
-        shape = (n, heads, length, self.side)
-        return along_h.reshape(shape), along_w.reshape(shape)
+        grid = q.unflatten(2, (self.side, self.side))
+        along_h = torch.einsum("nhijd,ikd->nhijk", grid, self.rel_pos_h[offsets])
+        along_w = torch.einsum("nhijd,jld->nhijl", grid, self.rel_pos_w[offsets])
+        return along_h.flatten(2, 3), along_w.flatten(2, 3)
 
 
 def attend_in_cache(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor) -> Tensor:

@@ -223,11 +223,11 @@ class Attention(nn.Module):
         padding = F.linear(self.norm.bias, self.qkv.weight, self.qkv.bias)
         windows = partition_windows(self.qkv(self.norm(x)), side, padding)
         # This projection is interleaved, too: query, key and value of one head lie together.
-        qkv = windows.view(len(windows), side * side, self.num_heads, 3, -1).permute(3, 0, 2, 1, 4)
+        qkv = windows.flatten(1, 2).unflatten(2, (self.num_heads, 3, -1)).permute(3, 0, 2, 1, 4)
         q, k, v = qkv.unbind(0)
         bias = self.attention_biases[:, self.attention_bias_idxs].to(q.dtype)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        joined = join_windows(out.transpose(1, 2).reshape(len(out), side, side, -1), side, shape)
+        joined = join_windows(out.transpose(1, 2).flatten(2).unflatten(1, (side, side)), side, shape)
         projected: Tensor = self.proj(joined)
         return projected
 

@@ -24,13 +24,14 @@ def partition_windows(x: Tensor, size: int, fill: Tensor | None = None) -> Tenso
             x = whole
         else:
             x = F.pad(x, (0, 0, 0, cols * size - w, 0, rows * size - h))
-    return x.view(b, rows, size, cols, size, d).transpose(2, 3).reshape(-1, size, size, d)
+    cut = x.reshape(b, rows, size, cols, size, d).transpose(2, 3)
+    return cut.reshape(b * rows * cols, size, size, d)
 
 
 def join_windows(windows: Tensor, size: int, shape: tuple[int, int]) -> Tensor:
     """Undo :func:`partition_windows`: (B * n, size, size, D) -> (B, h, w, D), where ``shape`` is (h, w)."""
     h, w = shape
     rows, cols = -(-h // size), -(-w // size)
-    x = windows.view(-1, rows, cols, size, size, windows.shape[-1]).transpose(2, 3)
+    x = windows.reshape(-1, rows, cols, size, size, windows.shape[-1]).transpose(2, 3)
     # Contiguous: torch multiplies a view with gaps by one copy of the weights for each of its rows.
     return x.reshape(-1, rows * size, cols * size, windows.shape[-1])[:, :h, :w].contiguous()
