@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sam.image_encoder import EncoderOutput
+from sam.low_rank import SharedImage
 from sam.mask_decoder import NUM_MASK_TOKENS, Attended, MaskDecoder
 from sam.prompt_encoder import PromptEncoder
 from sam.prompts import Prompts
@@ -22,6 +25,8 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 MASK_THRESHOLD = 0.0
 """A pixel belongs to a mask where its logit exceeds this."""
+SHARED_IMAGES = 4
+"""Images of which a model keeps what their prompts share (32 MB each with the published decoder)."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,8 @@ class SegmentAnything(nn.Module):
         self.image_size = prompt_encoder.image_size
         self.digest = ""
         self.compute_dtype = torch.float32
+        self._shared: list[tuple[weakref.ref[Tensor], SharedImage]] = []
+        self._shared_lock = threading.Lock()
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
 
@@ -190,14 +197,35 @@ class SegmentAnything(nn.Module):
         boxes = None if prompts.boxes is None else (prompts.boxes.float().view(-1, 2, 2) * scale).view(-1, 4)
         with self._precision():
             sparse = self.prompt_encoder.sparse(points, prompts.labels, boxes, prompts.text)
-            dense = self.prompt_encoder.dense(prompts.mask_logits)
-            attended = self.mask_decoder.attend(
-                embedding.features, self.image_pe(embedding.features), sparse, dense, len(prompts)
-            )
+            if prompts.mask_logits is None and self.mask_decoder.shares(sparse):
+                height, width = embedding.features.shape[-2:]
+                attended = self.mask_decoder.attend_shared(
+                    self.share(embedding), (height, width), sparse, len(prompts)
+                )
+            else:
+                dense = self.prompt_encoder.dense(prompts.mask_logits)
+                attended = self.mask_decoder.attend(
+                    embedding.features, self.image_pe(embedding.features), sparse, dense, len(prompts)
+                )
         first, last = (1, NUM_MASK_TOKENS) if multimask else (0, 1)
         return Candidates(
             self.mask_decoder, attended, embedding.high_res_features, first, last, self._precision()
         )
+
+    @torch.inference_mode()
+    def share(self, embedding: Embedding) -> SharedImage:
+        """What all prompts of ``embedding`` share; made at the first call, kept for the last few images."""
+        with self._shared_lock:
+            for kept in self._shared:
+                if kept[0]() is embedding.features:
+                    return kept[1]
+        dense = self.prompt_encoder.dense(None)
+        with self._precision():
+            shared = self.mask_decoder.share(embedding.features, self.image_pe(embedding.features), dense)
+        with self._shared_lock:
+            alive = [kept for kept in self._shared if kept[0]() is not None]
+            self._shared = [*alive, (weakref.ref(embedding.features), shared)][-SHARED_IMAGES:]
+        return shared
 
     def image_pe(self, features: Tensor) -> Tensor:
         """(1, h * w, C) positions of the cells of ``features`` (1, C, h, w)."""

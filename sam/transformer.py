@@ -135,13 +135,7 @@ class TwoWayAttentionBlock(nn.Module):
         self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor
     ) -> tuple[Tensor, Tensor]:
         """tokens, token_pe (N, T, C), image (N or 1, L, C), image_pe (1, L, C) -> tokens, image."""
-        if self.first:
-            # Neither positions nor a residual here, as published: tokens still equal their positions.
-            tokens = self.self_attn(tokens, tokens, tokens)
-        else:
-            placed = tokens + token_pe
-            tokens = tokens + self.self_attn(placed, placed, tokens)
-        tokens = self.norm1(tokens)
+        tokens = self.attend_tokens(tokens, token_pe)
         placed_image = image + image_pe
         tokens = self.norm2(
             tokens + self.cross_attn_token_to_image.from_few(tokens + token_pe, placed_image, image)
@@ -151,6 +145,17 @@ class TwoWayAttentionBlock(nn.Module):
             self.cross_attn_image_to_token.to_few(placed_image, tokens + token_pe, tokens, residual=image)
         )
         return tokens, image
+
+    def attend_tokens(self, tokens: Tensor, token_pe: Tensor) -> Tensor:
+        """The block's first step, in which the tokens attend to each other: (N, T, C)."""
+        if self.first:
+            # Neither positions nor a residual here, as published: tokens still equal their positions.
+            tokens = self.self_attn(tokens, tokens, tokens)
+        else:
+            placed = tokens + token_pe
+            tokens = tokens + self.self_attn(placed, placed, tokens)
+        out: Tensor = self.norm1(tokens)
+        return out
 
 
 class TwoWayTransformer(nn.Module):

@@ -1,0 +1,364 @@
+"""The image side of the mask decoder for many prompts of one image, exact and never written out.
+
+The two-way transformer gives every prompt an image side of its own: thousands of vectors, of which nearly
+everything is the same for all prompts. What a block does to it is to add, at every position, a mixture of a
+few dozen vectors (the attention's weights ``w`` times its projected values), and to normalise. Both keep this
+form:
+
+    x[l] = scale[l] * S[l] + sum over r of w[r, l] * R[r] + shift
+
+where S (L, C) and ``shift`` (C,) are the same for all prompts, and scale (L,), w (r, L) and R (r, C) are
+small. So whatever is multiplied with x, the projections of both kinds of attention and the upscaling's first
+layer, is multiplied with S once for the image (:class:`SharedImage`) and with R once for the prompt, and
+what is left for each position is r products instead of C. The norm's mean and variance follow from the same
+parts: the mean by taking each row's own mean off, the variance from the rows' products with each other and
+with S.
+
+For the published decoder and one click (r = 113, C = 256) that is a quarter of the products and of the memory
+of the published order of work. Nothing is approximated; sums are added up in another order.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sam.transformer import Attention, TwoWayAttentionBlock, TwoWayTransformer
+
+
+class SharedScores(NamedTuple):
+    """What an attention's scores read of the shared image, by head: two of (H, d, L).
+
+    Attributes:
+        content: of S, scaled for each prompt and position.
+        place: of the positions and all that is constant; None: it is in ``content``, which nothing scales
+            yet.
+    """
+
+    content: Tensor
+    place: Tensor | None
+
+
+class SharedBlock(NamedTuple):
+    """What one two-way block reads of the shared image.
+
+    Attributes:
+        keys: of the tokens' attention to the image.
+        values: (H, L, d) of the same.
+        value_shift: (H * d,) what ``shift`` and the bias add to them.
+        queries: of the image's attention to the tokens.
+        crossed: for this block and each one before it, (H, d, L): S, centred, times what the block's values
+            are projected by.
+        rows: (H, d, C) what this block's values are projected by, centred.
+        constants: (k, C) the rows that what is added everywhere alike has become, centred; and their (k, L)
+            products with S. The first block has none: there it is part of S.
+        squares: (L,) squared length of S, centred.
+    """
+
+    keys: SharedScores
+    values: Tensor
+    value_shift: Tensor
+    queries: SharedScores
+    crossed: tuple[Tensor, ...]
+    rows: Tensor
+    constants: tuple[Tensor, Tensor]
+    squares: Tensor
+
+
+class SharedImage(NamedTuple):
+    """One image as all its prompts share it, for one decoder.
+
+    Attributes:
+        blocks: of the transformer, in order.
+        keys, values, value_shift: of its last attention, as in :class:`SharedBlock`.
+        upscaled: (L, D) S by the upscaling's first layer; upscaled_shift: (D,) what ``shift`` and bias add.
+        upscaling: (D, C) that layer.
+    """
+
+    blocks: tuple[SharedBlock, ...]
+    keys: SharedScores
+    values: Tensor
+    value_shift: Tensor
+    upscaled: Tensor
+    upscaled_shift: Tensor
+    upscaling: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its tensors hold, but for those of the weights' size."""
+        parts: list[Tensor | None] = [*self.keys, self.values, self.upscaled]
+        for block in self.blocks:
+            parts += [*block.keys, block.values, *block.queries, *block.crossed]
+        return sum(part.nbytes for part in parts if part is not None)
+
+
+def share_image(
+    transformer: TwoWayTransformer, image: Tensor, image_pe: Tensor, upscaling: Tensor, bias: Tensor
+) -> SharedImage:
+    """Multiply one image with all that its prompts' image sides are multiplied with.
+
+    Args:
+        transformer: the decoder's.
+        image: (L, C) the embedding and what is added to it where no mask is given.
+        image_pe: (L, C) its positions.
+        upscaling: (D, C) first layer of the upscaling; bias: (D,).
+    """
+    content, shift, blocks = image, None, []
+    weights: list[Tensor] = []  # of each block so far, (H, d, C): what its values are projected by
+    constants = image.new_empty(0, image.shape[1])
+    for layer in transformer.layers:
+        assert isinstance(layer, TwoWayAttentionBlock)
+        to_tokens = layer.cross_attn_image_to_token
+        keys, values, value_shift = _read(layer.cross_attn_token_to_image, content, image_pe, shift)
+        queries = _scores(to_tokens.q_proj, to_tokens.num_heads, content, image_pe, shift)
+        weights.append(_by_head(to_tokens.out_proj.weight.transpose(0, 1), to_tokens.num_heads))
+        # What is added everywhere alike: at first it goes into the image, later it is a row of its own.
+        if shift is None:
+            centred = _centred(content + to_tokens.out_proj.bias)
+        else:
+            centred = _centred(content)
+            constants = _centred(torch.cat([constants, (shift + to_tokens.out_proj.bias)[None]]))
+        weights = [_centred(weight) for weight in weights]
+        blocks.append(
+            SharedBlock(
+                keys,
+                values,
+                value_shift,
+                queries,
+                tuple(weight @ centred.transpose(0, 1) for weight in weights),
+                weights[-1],
+                (constants, constants @ centred.transpose(0, 1)),
+                centred.square().sum(1),
+            )
+        )
+        norm = layer.norm4
+        content, shift = centred * norm.weight, norm.bias
+        weights, constants = [weight * norm.weight for weight in weights], constants * norm.weight
+    final = transformer.final_attn_token_to_image
+    keys, values, value_shift = _read(final, content, image_pe, shift)
+    assert shift is not None
+    return SharedImage(
+        tuple(blocks),
+        keys,
+        values,
+        value_shift,
+        F.linear(content, upscaling),
+        F.linear(shift, upscaling, bias),
+        upscaling,
+    )
+
+
+class LowRankSide:
+    """The image sides of N prompts: see the module.
+
+    Attributes:
+        size: (h, w), h * w = L.
+    """
+
+    def __init__(self, shared: SharedImage, size: tuple[int, int], prompts: int, rank: int) -> None:
+        self.size = size
+        self._shared = shared
+        self._scale: Tensor | None = None  # (N, 1, L); None: 1
+        self._rows: Tensor | None = None  # (N, r, C)
+        # (N, rank, L), of which the first r rows are filled.
+        self._weights = shared.upscaled.new_empty(prompts, rank, size[0] * size[1])
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+    def scores(self, vectors: Tensor, weight: Tensor, shared: SharedScores) -> Tensor:
+        """(N, H, T, d) vectors times the image projected by ``weight`` (H * d, C): (N, H, T, L).
+
+        What is the same at all positions may be left out of ``shared`` for a softmax over them.
+        """
+        heads, tokens = vectors.shape[1:3]
+        content = _for_all(vectors, shared.content)
+        if self._scale is None or self._rows is None:
+            return content
+        projected = F.linear(self._rows, weight).unflatten(2, (heads, -1)).permute(0, 2, 3, 1)
+        small = torch.matmul(vectors, projected).flatten(1, 2)  # (N, H * T, r)
+        out = torch.bmm(small, self._filled).unflatten(1, (heads, tokens))
+        out.addcmul_(content, self._scale[:, None])
+        assert shared.place is not None
+        out += _for_all(vectors, shared.place)
+        return out
+
+    def mean(self, weights: Tensor, values: Tensor, projection: Tensor) -> Tensor:
+        """Means, weighted by (N, H, T, L), of the image by ``projection`` (H * d, C): (N, H, T, d)."""
+        n, heads, tokens, length = weights.shape
+        by_head = weights.transpose(0, 1)
+        if self._scale is not None:
+            by_head = torch.mul(by_head, self._scale[:, 0, None], out=weights.new_empty(by_head.shape))
+        shared = torch.bmm(by_head.reshape(heads, n * tokens, length), values)
+        out = shared.unflatten(1, (n, tokens)).transpose(0, 1)
+        if self._rows is None:
+            return out
+        small = torch.bmm(weights.flatten(1, 2), self._filled.transpose(1, 2)).unflatten(1, (heads, tokens))
+        projected = F.linear(self._rows, projection).unflatten(2, (heads, -1)).transpose(1, 2)
+        return out + torch.matmul(small, projected)
+
+    def add(
+        self, weights: Tensor, values: list[Tensor], block: SharedBlock, norm: torch.nn.LayerNorm
+    ) -> None:
+        """Add what the tokens say at each position, and normalise.
+
+        Args:
+            weights: (N, H, T, L) how much of each.
+            values: (N, H, T, d) before they are projected, of this block and all before it.
+            block: where it stands.
+            norm: the block's.
+        """
+        n, heads, tokens, _ = weights.shape
+        step = heads * tokens
+        parts = [] if self._rows is None else [_centred(self._rows)]
+        filled = 0 if self._rows is None else self._rows.shape[1]
+        constants, constants_crossed = block.constants
+        if len(constants):
+            parts.append(constants[-1].expand(n, 1, -1))
+            self._weights[:, filled] = 1
+            filled += 1
+        self._weights[:, filled : filled + step].unflatten(1, (heads, tokens)).copy_(weights)
+        rows = torch.cat([*parts, torch.matmul(values[-1], block.rows).flatten(1, 2)], 1)
+        self._rows, mixed = rows, self._weights[:, : filled + step]
+        # |x|^2 = scale^2 |S|^2 + sum over r of w_r (2 scale S.R_r + sum over q of R_r.R_q w_q)
+        products = torch.bmm(torch.bmm(rows, rows.transpose(1, 2)), mixed)
+        twice = torch.full_like(mixed[:, :1], 2) if self._scale is None else 2 * self._scale
+        for i, (vectors, crossed) in enumerate(zip(values, block.crossed, strict=True)):
+            mine = products[:, i * (step + 1) :][:, :step].unflatten(1, (heads, tokens))
+            mine.addcmul_(_for_all(vectors, crossed), twice[:, None])
+        for i, crossed in enumerate(constants_crossed):
+            products[:, step + i * (step + 1)].addcmul_(twice[:, 0], crossed)
+        squares = products.mul_(mixed).sum(1, keepdim=True, dtype=torch.float32)
+        squares += block.squares if self._scale is None else self._scale.square() * block.squares
+        scale = torch.rsqrt(squares / rows.shape[2] + norm.eps)
+        mixed *= scale
+        self._scale = scale if self._scale is None else self._scale * scale
+        self._rows = rows * norm.weight
+
+    def upscaled(self, prompts: Tensor | None, window: tuple[int, int]) -> Tensor:
+        """The upscaling's first layer of chosen prompts, (n, rows * columns, D).
+
+        Args:
+            prompts: (n,) int64; None: all.
+            window: the upper left (rows, columns) of the cells.
+        """
+        assert self._scale is not None and self._rows is not None
+        parts = (self._scale, self._filled, self._rows)
+        scale, weights, rows = parts if prompts is None else (part[prompts] for part in parts)
+        shared = self._shared.upscaled
+        if window != self.size:
+            scale, weights, shared = (
+                x.unflatten(-1, self.size)[..., : window[0], : window[1]].flatten(-2)
+                for x in (scale, weights, shared.transpose(0, 1))
+            )
+            shared = shared.transpose(0, 1)
+        out = torch.addcmul(self._shared.upscaled_shift, scale.transpose(1, 2), shared)
+        return out.to(weights.dtype).baddbmm_(weights.transpose(1, 2), F.linear(rows, self._shared.upscaling))
+
+    @property
+    def _filled(self) -> Tensor:
+        assert self._rows is not None
+        return self._weights[:, : self._rows.shape[1]]
+
+
+def attend_shared(
+    transformer: TwoWayTransformer, shared: SharedImage, size: tuple[int, int], tokens: Tensor
+) -> tuple[Tensor, LowRankSide]:
+    """What :class:`TwoWayTransformer` does, for (N, T, C) tokens of prompts that share ``shared``."""
+    token_pe = tokens
+    heads = transformer.final_attn_token_to_image.num_heads
+    side = LowRankSide(shared, size, len(tokens), rank(transformer, tokens.shape[1]))
+    said: list[Tensor] = []
+    for layer, block in zip(transformer.layers, shared.blocks, strict=True):
+        assert isinstance(layer, TwoWayAttentionBlock)
+        tokens = layer.attend_tokens(tokens, token_pe)
+        tokens = layer.norm2(
+            tokens
+            + _look(
+                layer.cross_attn_token_to_image,
+                side,
+                tokens + token_pe,
+                block.keys,
+                block.values,
+                block.value_shift,
+            )
+        )
+        tokens = layer.norm3(tokens + layer.mlp(tokens))
+        back = layer.cross_attn_image_to_token
+        placed = tokens + token_pe
+        keys = _split(back.k_proj(placed), heads) / math.sqrt(back.head_width)
+        weights = side.scores(keys, back.q_proj.weight, block.queries).softmax(2)
+        said.append(_split(back.v_proj(tokens), heads))
+        side.add(weights, said, block, layer.norm4)
+    final = transformer.final_attn_token_to_image
+    seen = _look(final, side, tokens + token_pe, shared.keys, shared.values, shared.value_shift)
+    return transformer.norm_final_attn(tokens + seen), side
+
+
+def rank(transformer: TwoWayTransformer, tokens: int) -> int:
+    """Rows of the image side of prompts of so many tokens."""
+    heads, depth = transformer.final_attn_token_to_image.num_heads, len(transformer.layers)
+    return depth * heads * tokens + depth - 1
+
+
+def _look(
+    attention: Attention, side: LowRankSide, placed: Tensor, keys: SharedScores, values: Tensor, shift: Tensor
+) -> Tensor:
+    """The tokens' attention to the image: (N, T, C)."""
+    queries = _split(attention.q_proj(placed), attention.num_heads) / math.sqrt(attention.head_width)
+    weights = side.scores(queries, attention.k_proj.weight, keys).softmax(3)
+    means = side.mean(weights, values, attention.v_proj.weight).transpose(1, 2).flatten(2)
+    projected: Tensor = attention.out_proj(means + shift)
+    return projected
+
+
+def _read(
+    attention: Attention, content: Tensor, image_pe: Tensor, shift: Tensor | None
+) -> tuple[SharedScores, Tensor, Tensor]:
+    """Keys, values and what is added to the values, of the tokens' attention to the image."""
+    keys = _scores(attention.k_proj, attention.num_heads, content, image_pe, shift)
+    values = F.linear(content, attention.v_proj.weight).unflatten(1, (attention.num_heads, -1))
+    added = attention.v_proj.bias
+    if shift is not None:
+        added = added + F.linear(shift, attention.v_proj.weight)
+    return keys, values.transpose(0, 1).contiguous(), added
+
+
+def _scores(
+    layer: torch.nn.Linear, heads: int, content: Tensor, image_pe: Tensor, shift: Tensor | None
+) -> SharedScores:
+    if shift is None:
+        return SharedScores(_heads_first(layer(content + image_pe), heads), None)
+    return SharedScores(
+        _heads_first(F.linear(content, layer.weight), heads), _heads_first(layer(image_pe + shift), heads)
+    )
+
+
+def _heads_first(x: Tensor, heads: int) -> Tensor:
+    """(L, H * d) -> (H, d, L)."""
+    return x.transpose(0, 1).unflatten(0, (heads, -1)).contiguous()
+
+
+def _by_head(weight: Tensor, heads: int) -> Tensor:
+    """(H * d, C) -> (H, d, C)."""
+    out: Tensor = weight.unflatten(0, (heads, -1))
+    return out
+
+
+def _for_all(vectors: Tensor, shared: Tensor) -> Tensor:
+    """(N, H, T, d) by (H, d, L) in one product for each head: (N, H, T, L)."""
+    n, _, tokens, _ = vectors.shape
+    return torch.bmm(vectors.transpose(0, 1).flatten(1, 2), shared).unflatten(1, (n, tokens)).transpose(0, 1)
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    """(N, T, H * d) -> (N, H, T, d)."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _centred(x: Tensor) -> Tensor:
+    return x - x.mean(-1, keepdim=True)
