@@ -12,7 +12,7 @@ small. So whatever is multiplied with x, the projections of both kinds of attent
 layer, is multiplied with S once for the image (:class:`SharedImage`) and with R once for the prompt, and
 what is left for each position is r products instead of C. The norm's mean and variance follow from the same
 parts: the mean by taking each row's own mean off, the variance from the rows' products with each other and
-with S.
+with S. A mask that is given with a prompt is such a mixture from the start: of the last layer of its encoder.
 
 For the published decoder and one click (r = 113, C = 256) that is a quarter of the products and of the memory
 of the published order of work. Nothing is approximated; sums are added up in another order.
@@ -56,6 +56,7 @@ class SharedBlock(NamedTuple):
         rows: (H, d, C) what this block's values are projected by, centred.
         constants: (k, C) the rows that what is added everywhere alike has become, centred; and their (k, L)
             products with S. The first block has none: there it is part of S.
+        given: (k, L) products of S with the rows that prompts may bring, centred.
         squares: (L,) squared length of S, centred.
     """
 
@@ -66,6 +67,7 @@ class SharedBlock(NamedTuple):
     crossed: tuple[Tensor, ...]
     rows: Tensor
     constants: tuple[Tensor, Tensor]
+    given: Tensor
     squares: Tensor
 
 
@@ -77,6 +79,7 @@ class SharedImage(NamedTuple):
         keys, values, value_shift: of its last attention, as in :class:`SharedBlock`.
         upscaled: (L, D) S by the upscaling's first layer; upscaled_shift: (D,) what ``shift`` and bias add.
         upscaling: (D, C) that layer.
+        given: (k, C) rows that prompts may bring.
     """
 
     blocks: tuple[SharedBlock, ...]
@@ -86,6 +89,7 @@ class SharedImage(NamedTuple):
     upscaled: Tensor
     upscaled_shift: Tensor
     upscaling: Tensor
+    given: Tensor
 
     @property
     def nbytes(self) -> int:
@@ -97,7 +101,12 @@ class SharedImage(NamedTuple):
 
 
 def share_image(
-    transformer: TwoWayTransformer, image: Tensor, image_pe: Tensor, upscaling: Tensor, bias: Tensor
+    transformer: TwoWayTransformer,
+    image: Tensor,
+    image_pe: Tensor,
+    given: Tensor,
+    upscaling: Tensor,
+    bias: Tensor,
 ) -> SharedImage:
     """Multiply one image with all that its prompts' image sides are multiplied with.
 
@@ -105,11 +114,12 @@ def share_image(
         transformer: the decoder's.
         image: (L, C) the embedding and what is added to it where no mask is given.
         image_pe: (L, C) its positions.
+        given: (k, C) what prompts may add a mixture of at each position before the first block.
         upscaling: (D, C) first layer of the upscaling; bias: (D,).
     """
     content, shift, blocks = image, None, []
     weights: list[Tensor] = []  # of each block so far, (H, d, C): what its values are projected by
-    constants = image.new_empty(0, image.shape[1])
+    constants, brought = image.new_empty(0, image.shape[1]), given
     for layer in transformer.layers:
         assert isinstance(layer, TwoWayAttentionBlock)
         to_tokens = layer.cross_attn_image_to_token
@@ -122,7 +132,7 @@ def share_image(
         else:
             centred = _centred(content)
             constants = _centred(torch.cat([constants, (shift + to_tokens.out_proj.bias)[None]]))
-        weights = [_centred(weight) for weight in weights]
+        weights, brought = [_centred(weight) for weight in weights], _centred(brought)
         blocks.append(
             SharedBlock(
                 keys,
@@ -132,12 +142,14 @@ def share_image(
                 tuple(weight @ centred.transpose(0, 1) for weight in weights),
                 weights[-1],
                 (constants, constants @ centred.transpose(0, 1)),
+                brought @ centred.transpose(0, 1),
                 centred.square().sum(1),
             )
         )
         norm = layer.norm4
         content, shift = centred * norm.weight, norm.bias
-        weights, constants = [weight * norm.weight for weight in weights], constants * norm.weight
+        weights = [weight * norm.weight for weight in weights]
+        constants, brought = constants * norm.weight, brought * norm.weight
     final = transformer.final_attn_token_to_image
     keys, values, value_shift = _read(final, content, image_pe, shift)
     assert shift is not None
@@ -149,6 +161,7 @@ def share_image(
         F.linear(content, upscaling),
         F.linear(shift, upscaling, bias),
         upscaling,
+        given,
     )
 
 
@@ -159,13 +172,19 @@ class LowRankSide:
         size: (h, w), h * w = L.
     """
 
-    def __init__(self, shared: SharedImage, size: tuple[int, int], prompts: int, rank: int) -> None:
+    def __init__(
+        self, shared: SharedImage, size: tuple[int, int], prompts: int, rank: int, given: Tensor | None
+    ) -> None:
         self.size = size
         self._shared = shared
         self._scale: Tensor | None = None  # (N, 1, L); None: 1
         self._rows: Tensor | None = None  # (N, r, C)
         # (N, rank, L), of which the first r rows are filled.
         self._weights = shared.upscaled.new_empty(prompts, rank, size[0] * size[1])
+        self._given = 0 if given is None else given.shape[1]
+        if given is not None:
+            self._weights[:, : self._given] = given
+            self._rows = shared.given.expand(prompts, -1, -1)
 
     def __len__(self) -> int:
         return len(self._weights)
@@ -177,15 +196,15 @@ class LowRankSide:
         """
         heads, tokens = vectors.shape[1:3]
         content = _for_all(vectors, shared.content)
-        if self._scale is None or self._rows is None:
+        if self._rows is None:
             return content
         projected = F.linear(self._rows, weight).unflatten(2, (heads, -1)).permute(0, 2, 3, 1)
         small = torch.matmul(vectors, projected).flatten(1, 2)  # (N, H * T, r)
         out = torch.bmm(small, self._filled).unflatten(1, (heads, tokens))
+        if self._scale is None or shared.place is None:
+            return out.add_(content)
         out.addcmul_(content, self._scale[:, None])
-        assert shared.place is not None
-        out += _for_all(vectors, shared.place)
-        return out
+        return out.add_(_for_all(vectors, shared.place))
 
     def mean(self, weights: Tensor, values: Tensor, projection: Tensor) -> Tensor:
         """Means, weighted by (N, H, T, L), of the image by ``projection`` (H * d, C): (N, H, T, d)."""
@@ -227,12 +246,15 @@ class LowRankSide:
         # |x|^2 = scale^2 |S|^2 + sum over r of w_r (2 scale S.R_r + sum over q of R_r.R_q w_q)
         products = torch.bmm(torch.bmm(rows, rows.transpose(1, 2)), mixed)
         twice = torch.full_like(mixed[:, :1], 2) if self._scale is None else 2 * self._scale
+        if self._given:
+            products[:, : self._given].addcmul_(twice, block.given)
         for i, (vectors, crossed) in enumerate(zip(values, block.crossed, strict=True)):
-            mine = products[:, i * (step + 1) :][:, :step].unflatten(1, (heads, tokens))
+            mine = products[:, self._given + i * (step + 1) :][:, :step].unflatten(1, (heads, tokens))
             mine.addcmul_(_for_all(vectors, crossed), twice[:, None])
         for i, crossed in enumerate(constants_crossed):
-            products[:, step + i * (step + 1)].addcmul_(twice[:, 0], crossed)
-        squares = products.mul_(mixed).sum(1, keepdim=True, dtype=torch.float32)
+            products[:, self._given + step + i * (step + 1)].addcmul_(twice[:, 0], crossed)
+        wide = torch.promote_types(products.dtype, torch.float32)
+        squares = products.mul_(mixed).sum(1, keepdim=True, dtype=wide)
         squares += block.squares if self._scale is None else self._scale.square() * block.squares
         scale = torch.rsqrt(squares / rows.shape[2] + norm.eps)
         mixed *= scale
@@ -266,12 +288,28 @@ class LowRankSide:
 
 
 def attend_shared(
-    transformer: TwoWayTransformer, shared: SharedImage, size: tuple[int, int], tokens: Tensor
+    transformer: TwoWayTransformer,
+    shared: SharedImage,
+    size: tuple[int, int],
+    tokens: Tensor,
+    given: Tensor | None = None,
 ) -> tuple[Tensor, LowRankSide]:
-    """What :class:`TwoWayTransformer` does, for (N, T, C) tokens of prompts that share ``shared``."""
+    """What :class:`TwoWayTransformer` does, for prompts that share an image.
+
+    Args:
+        transformer: that of ``shared``.
+        shared: the image.
+        size: (h, w) of its cells.
+        tokens: (N, T, C).
+        given: (N, k, h * w) how much of each of ``shared.given`` a prompt adds at each cell.
+
+    Returns:
+        (N, T, C) tokens and the image sides.
+    """
     token_pe = tokens
     heads = transformer.final_attn_token_to_image.num_heads
-    side = LowRankSide(shared, size, len(tokens), rank(transformer, tokens.shape[1]))
+    most = rank(transformer, tokens.shape[1]) + (0 if given is None else given.shape[1])
+    side = LowRankSide(shared, size, len(tokens), most, given)
     said: list[Tensor] = []
     for layer, block in zip(transformer.layers, shared.blocks, strict=True):
         assert isinstance(layer, TwoWayAttentionBlock)

@@ -102,22 +102,40 @@ class MaskDecoder(nn.Module):
         tokens, keys = self.transformer(keys, image_pe, tokens)
         return self._attended(tokens, keys, (h, w))
 
-    def shares(self, sparse: Tensor | None) -> bool:
-        """Whether prompts without a mask, of (N, T, C) tokens, are best answered from a shared image."""
+    def shares(self, sparse: Tensor | None, given: int = 0) -> bool:
+        """Whether prompts of (N, T, C) tokens, and ``given`` rows of a mask, are best answered together."""
         tokens = 1 + NUM_MASK_TOKENS + (0 if sparse is None else sparse.shape[1])
-        return rank(self.transformer, tokens) <= self.iou_token.embedding_dim
+        return rank(self.transformer, tokens) + given <= self.iou_token.embedding_dim
 
-    def share(self, image: Tensor, image_pe: Tensor, dense: Tensor) -> SharedImage:
-        """What all prompts without a mask have in common: image (1, C, h, w), image_pe (1, h * w, C)."""
+    def share(self, image: Tensor, image_pe: Tensor, dense: Tensor, given: Tensor) -> SharedImage:
+        """What all prompts of an image have in common.
+
+        Args:
+            image: (1, C, h, w) the embedding; image_pe: (1, h * w, C).
+            dense: (1, C, 1, 1) what stands for no mask.
+            given: (k, C) what a mask is made of beside it.
+        """
         weight, bias = _quarter_weights(self.output_upscaling[0])
         keys = (image + dense).flatten(2).transpose(1, 2)
-        return share_image(self.transformer, keys[0], image_pe[0], weight, bias)
+        return share_image(self.transformer, keys[0], image_pe[0], given, weight, bias)
 
     def attend_shared(
-        self, shared: SharedImage, size: tuple[int, int], sparse: Tensor | None, count: int
+        self,
+        shared: SharedImage,
+        size: tuple[int, int],
+        sparse: Tensor | None,
+        given: Tensor | None,
+        count: int,
     ) -> Attended:
-        """What :meth:`attend` gives for ``count`` prompts without a mask, of a shared image of cells."""
-        tokens, side = attend_shared(self.transformer, shared, size, self._tokens(sparse, count))
+        """What :meth:`attend` gives for ``count`` prompts of a shared image.
+
+        Args:
+            shared: the image; size: (h, w) of its cells.
+            sparse: (N, T, C) prompt tokens, or None.
+            given: (N, k, h * w) how the prompts' masks are made, or None.
+            count: N.
+        """
+        tokens, side = attend_shared(self.transformer, shared, size, self._tokens(sparse, count), given)
         return self._attended(tokens, side, size)
 
     def _tokens(self, sparse: Tensor | None, count: int) -> Tensor:

@@ -197,20 +197,23 @@ class SegmentAnything(nn.Module):
         boxes = None if prompts.boxes is None else (prompts.boxes.float().view(-1, 2, 2) * scale).view(-1, 4)
         with self._precision():
             sparse = self.prompt_encoder.sparse(points, prompts.labels, boxes, prompts.text)
-            if prompts.mask_logits is None and self.mask_decoder.shares(sparse):
-                height, width = embedding.features.shape[-2:]
-                attended = self.mask_decoder.attend_shared(
-                    self.share(embedding), (height, width), sparse, len(prompts)
-                )
-            else:
-                dense = self.prompt_encoder.dense(prompts.mask_logits)
-                attended = self.mask_decoder.attend(
-                    embedding.features, self.image_pe(embedding.features), sparse, dense, len(prompts)
-                )
+            attended = self._attend(embedding, sparse, prompts.mask_logits, len(prompts))
         first, last = (1, NUM_MASK_TOKENS) if multimask else (0, 1)
         return Candidates(
             self.mask_decoder, attended, embedding.high_res_features, first, last, self._precision()
         )
+
+    def _attend(
+        self, embedding: Embedding, sparse: Tensor | None, mask_logits: Tensor | None, count: int
+    ) -> Attended:
+        height, width = embedding.features.shape[-2:]
+        given = None if mask_logits is None else self.prompt_encoder.mask_mixture(mask_logits)
+        if self.mask_decoder.shares(sparse, 0 if given is None else given.shape[1]):
+            shared = self.share(embedding)
+            return self.mask_decoder.attend_shared(shared, (height, width), sparse, given, count)
+        dense = self.prompt_encoder.dense(mask_logits)
+        position = self.image_pe(embedding.features)
+        return self.mask_decoder.attend(embedding.features, position, sparse, dense, count)
 
     @torch.inference_mode()
     def share(self, embedding: Embedding) -> SharedImage:
@@ -219,9 +222,11 @@ class SegmentAnything(nn.Module):
             for kept in self._shared:
                 if kept[0]() is embedding.features:
                     return kept[1]
-        dense = self.prompt_encoder.dense(None)
+        features, encoder = embedding.features, self.prompt_encoder
         with self._precision():
-            shared = self.mask_decoder.share(embedding.features, self.image_pe(embedding.features), dense)
+            shared = self.mask_decoder.share(
+                features, self.image_pe(features), encoder.dense(None), encoder.mask_rows()
+            )
         with self._shared_lock:
             alive = [kept for kept in self._shared if kept[0]() is not None]
             self._shared = [*alive, (weakref.ref(embedding.features), shared)][-SHARED_IMAGES:]

@@ -103,6 +103,20 @@ class PromptEncoder(nn.Module):
         embedded: Tensor = self.mask_downscaling(mask_logits[:, None])
         return embedded
 
+    def mask_mixture(self, mask_logits: Tensor) -> Tensor:
+        """(N, 4h, 4w) logits -> (N, k, h * w): how much of each of :meth:`mask_rows` a mask is in each cell.
+
+        What it is more than the no-mask vector, which is where a shared image starts from.
+        """
+        features = self.mask_downscaling[:-1](mask_logits[:, None]).flatten(2)
+        return torch.cat([features, torch.ones_like(features[:, :1])], 1)
+
+    def mask_rows(self) -> Tensor:
+        """(k, C): see :meth:`mask_mixture`."""
+        last = self.mask_downscaling[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        return torch.cat([last.weight[:, :, 0, 0].transpose(0, 1), last.bias - self.no_mask_embed.weight])
+
     def _position(self, xy: Tensor) -> Tensor:
         position: Tensor = self.pe_layer((xy + 0.5) / self.image_size)
         return position
