@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sam.image_encoder.layers import LayerNorm2d
-from sam.low_rank import LowRankSide, SharedImage, attend_shared, rank, share_image
+from sam.low_rank import LowRankSide, attend_shared, rank
+from sam.shared_image import SharedImage, share_image
 from sam.transformer import TwoWayTransformer
 
 NUM_MULTIMASK_OUTPUTS = 3
@@ -205,7 +206,8 @@ class MaskDecoder(nn.Module):
         else:
             cells = _cut(image if rows is None else image[rows], attended.size, size)
             parts = F.linear(cells, *_quarter_weights(self.output_upscaling[0]))
-        return parts.unflatten(2, (4, -1)).flatten(1, 2)
+        quartered: Tensor = parts.unflatten(2, (4, -1)).flatten(1, 2)
+        return quartered
 
     def upscale(self, x: Tensor, size: tuple[int, int], skips: tuple[Tensor, ...]) -> Tensor:
         """(n, 4 h w, C/4) -> (n, 16 h w, C/8): features of the 4 x 4 cells in each cell, by quadrants.
@@ -257,7 +259,7 @@ def _classify(classifiers: Tensor, upscaled: Tensor, size: tuple[int, int]) -> T
     logits = classifiers.float() @ upscaled.transpose(1, 2).float()
     shape = (*logits.shape[:2], 4 * size[0], 4 * size[1])
     if torch.compiler.is_exporting():  # to formats without complex numbers
-        cells = logits.unflatten(2, (*size, 2, 2, 2, 2))
+        cells: Tensor = logits.unflatten(2, (*size, 2, 2, 2, 2))
         return cells.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(shape)
     # Cell row and column, then y, x in the cell, then y, x in its quarter. The last two numbers are moved
     # together, as one complex number: that takes a tenth of the time.

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sam.image_encoder import EncoderOutput
-from sam.low_rank import SharedImage
 from sam.mask_decoder import NUM_MASK_TOKENS, Attended, MaskDecoder
 from sam.prompt_encoder import PromptEncoder
 from sam.prompts import Prompts
+from sam.shared_image import SharedImage
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sam.low_rank import LowRankSide, attend_shared, rank, share_image
+from sam.low_rank import LowRankSide, attend_shared, rank
 from sam.mask_decoder import MaskDecoder
 from sam.model import SHARED_IMAGES, SegmentAnything
 from sam.prompts import Prompts
+from sam.shared_image import share_image
 from sam.transformer import TwoWayTransformer
 from sam.variants import ModelConfig, build_model
 
