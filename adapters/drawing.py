@@ -16,7 +16,7 @@ is the plain path; the tests hold the two together.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial, reduce
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from adapters.rle import RLE, IntArray
 from adapters.tile_boxes import WITHIN, WITHOUT, tight_boxes
-from adapters.tile_runs import Tiles, Words, inside_words, runs_of_tiles
+from adapters.tile_runs import Tiles, Words, inside_words, places_of, runs_of_tiles
 from adapters.tiles import TILE, tile_axis
 
 TILES_AT_ONCE = 512
@@ -139,7 +139,7 @@ class MaskDrawer:
     def _draw_together(
         self, low_res: Tensor, states: npt.NDArray[np.uint8], offset: float, min_stability: float
     ) -> list[DrawnMask]:
-        full, tiles = states == WITHIN, np.stack((states == WITHIN | WITHOUT).nonzero(), 1)
+        full, tiles = states == WITHIN, np.stack(places_of(states == WITHIN | WITHOUT), 1)
         words, larger, smaller = self._words_and_counts(low_res, tiles, offset)
         inside = (full * np.outer(*self._sizes)).sum((1, 2))
         few, many = (
@@ -172,8 +172,7 @@ class MaskDrawer:
         higher, lower = above(low_res, lowest), ~above(low_res, highest)
         cells = higher.view(torch.uint8) * WITHIN + lower.view(torch.uint8) * WITHOUT
         for axis, tiled in ((1, self.rows), (2, self.columns)):
-            several = (cells.index_select(axis, places) for places in tiled.cells.unbind(1))
-            cells = reduce(torch.bitwise_or, several)
+            cells = _windows(cells, axis, tiled.weights.shape[2]).index_select(axis, tiled.first)
         states: npt.NDArray[np.uint8] = cells.cpu().numpy()
         return states
 
@@ -223,6 +222,17 @@ def above(values: Tensor, level: float) -> Tensor:
     if values.device.type != "cpu":
         return values > level
     return torch.from_numpy(np.greater(values.numpy(), np.float32(level)))
+
+
+def _windows(cells: Tensor, axis: int, width: int) -> Tensor:
+    """The bits of ``width`` cells from each on along an axis, joined: windows of 1, 2, 4, … from halves."""
+    joined = 1
+    while joined < width:
+        step = min(joined, width - joined)
+        length = cells.shape[axis] - step
+        cells = cells.narrow(axis, 0, length) | cells.narrow(axis, step, length)
+        joined += step
+    return cells
 
 
 def packed(bits: Tensor) -> Words:

@@ -122,7 +122,13 @@ class EverythingAdapter:
     def __call__(self, scene: Scene, request: Everything) -> Instances:
         """Segment everything in ``scene``."""
         crops = crop_windows(scene.size, request.crop_n_layers, request.crop_overlap_ratio)
-        found = Instances.concatenate([masks_of_crop(scene, request, crop) for crop in crops])
+        parts = [masks_of_crop(scene, scene, request, crops[0])]
+        windows = scene.crops([crop.box for crop in crops[1:]])
+        parts += [
+            masks_of_crop(scene, window, request, crop)
+            for window, crop in zip(windows, crops[1:], strict=True)
+        ]
+        found = Instances.concatenate(parts)
         if len(crops) > 1:
             sides = found.crop_boxes[:, 2:] - found.crop_boxes[:, :2]
             found = found[box_nms(found.boxes, 1 / sides.prod(axis=1), request.crop_nms_thresh)]
@@ -136,9 +142,8 @@ class EverythingAdapter:
         return found[np.argsort(-found.scores, kind="stable")]
 
 
-def masks_of_crop(scene: Scene, request: Everything, crop: Crop) -> Instances:
+def masks_of_crop(scene: Scene, window: Scene, request: Everything, crop: Crop) -> Instances:
     """The masks of one window, in the frame of the whole image: filtered, and duplicates suppressed."""
-    window = scene if crop.layer == 0 else scene.crop(crop.box)
     origin = crop.box[:2]
     # Of the window's size, not the image's: its clicks are its own.
     points = torch.from_numpy(request.grid(crop.layer) * np.array(window.size[::-1], np.float64))

@@ -78,10 +78,10 @@ def runs_of_tiles(tiles: Tiles) -> TileRuns:
     slots, table = _table_of_words(tiles)
     above = np.zeros_like(slots)
     above[:, :, 1:] = slots[:, :, :-1]
-    mask, column, row = ((slots != above) | (slots >= FIRST_DRAWN)).nonzero()
+    mask, column, row = places_of((slots != above) | (slots >= FIRST_DRAWN))
     words, before = table[slots[mask, column, row]], table[above[mask, column, row]]
     turns = words ^ ((words << np.uint32(1)) | (before >> np.uint32(TILE - 1)))
-    tile, x = turns.nonzero()
+    tile, x = places_of(turns > 0)
     octets = np.ascontiguousarray(turns[tile, x]).astype("<u4").view(np.uint8).reshape(-1, 4)
     word, y = np.unpackbits(octets, axis=1, bitorder="little").nonzero()
     tile, x = tile[word], x[word]
@@ -114,6 +114,11 @@ def _table_of_words(tiles: Tiles) -> tuple[npt.NDArray[np.int32], Words]:
     slots[drawn[:, 0], drawn[:, 2], drawn[:, 1]] = np.arange(FIRST_DRAWN, FIRST_DRAWN + len(drawn))
     constant = np.array([[0], [ALL_BITS]], np.uint32).repeat(TILE, 1)
     return slots, np.concatenate([constant, words])
+
+
+def places_of(chosen: BoolArray) -> tuple[IntArray, ...]:
+    """Where an array is True, an index for each axis: numpy's ``nonzero``, which is slow beyond one axis."""
+    return np.unravel_index(np.flatnonzero(chosen), chosen.shape)
 
 
 def inside_words(row: IntArray, column: IntArray, size: tuple[int, int]) -> Words:

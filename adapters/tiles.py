@@ -32,11 +32,6 @@ class TiledAxis(NamedTuple):
     weights: Tensor
     sizes: Tensor
 
-    @property
-    def cells(self) -> Tensor:
-        """(T, K) int64 cells that each tile draws on."""
-        return self.first[:, None] + torch.arange(self.weights.shape[2], device=self.first.device)
-
     def to(self, device: torch.device) -> TiledAxis:
         """The same axis on ``device``."""
         return TiledAxis(self.first.to(device), self.weights.to(device), self.sizes.to(device))
