@@ -51,7 +51,7 @@ def published(peer: Any, features: Tensor) -> Decode:
 
 
 def of_transformers(peer: Any, features: Tensor) -> Decode:
-    """transformers' model, which takes N prompts of one image, or, with mask prompts, N images of one each."""
+    """transformers' model, which takes N prompts of one image, or with mask prompts N images of one each."""
 
     @torch.inference_mode()
     def decode(prompts: Prompts, multimask: bool) -> tuple[Tensor, Tensor]:

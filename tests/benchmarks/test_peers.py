@@ -23,7 +23,9 @@ COMPACT = {
         "family": "compact", "backbone": "regnetx_002", "image_size": 128, "out_chans": 32, "neck_chans": 16,
         "attention_layers": 1, "attention_heads": 2,
     },
-    "decoder": {"embed_dim": 32, "num_heads": 2, "mlp_dim": 64, "iou_head_hidden_dim": 48, "mask_in_chans": 8},
+    "decoder": {
+        "embed_dim": 32, "num_heads": 2, "mlp_dim": 64, "iou_head_hidden_dim": 48, "mask_in_chans": 8,
+    },
 }  # fmt: skip
 
 
