@@ -76,8 +76,8 @@ def absorbed_decoder_macs(
     """Multiply-adds of one prompt of many on one image, projections taken into the few tokens.
 
     The first attention from tokens to the image has keys and values that all prompts share: they are
-    projected once and do not count. Later ones multiply the image by one vector for each token and head instead, and so
-    does the first where a mask prompt makes the image another for each prompt.
+    projected once and do not count. Later ones multiply the image by one vector for each token and head
+    instead, and so does the first where a mask prompt makes the image another for each prompt.
 
     Args:
         config: its shapes.

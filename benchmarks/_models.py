@@ -42,22 +42,26 @@ CUTS = (-43.0, -47.0, -43.0, -40.0)
 """For each mask token, how far its logits are lowered: none asked, then small, middling and large blobs."""
 
 
-def photo(height: int = PHOTO_SIZE[0], width: int = PHOTO_SIZE[1]) -> Pixels:
-    """(height, width, 3) uint8 RGB: the middle of bus.jpg, which ultralytics brings along."""
+def bundled_photo() -> Path:
+    """bus.jpg, which the ultralytics package brings along; it is not imported."""
     spec = importlib.util.find_spec("ultralytics")
     assert spec is not None and spec.submodule_search_locations, (
         "ultralytics brings the photo, and is not here"
     )
-    path = Path(next(iter(spec.submodule_search_locations)), "assets", "bus.jpg")
-    picture = Image.open(path).convert("RGB")
-    side = width * picture.height // picture.width  # as wide as asked, then the middle of it
-    top = max(0, (side - height) // 2)
-    whole = picture.resize((width, max(side, height)), Image.Resampling.LANCZOS)
+    return Path(next(iter(spec.submodule_search_locations)), "assets", "bus.jpg")
+
+
+def photo(height: int = PHOTO_SIZE[0], width: int = PHOTO_SIZE[1]) -> Pixels:
+    """(height, width, 3) uint8 RGB: the middle of :func:`bundled_photo`, as wide as asked."""
+    picture = Image.open(bundled_photo()).convert("RGB")
+    full = max(height, width * picture.height // picture.width)
+    top = (full - height) // 2
+    whole = picture.resize((width, full), Image.Resampling.LANCZOS)
     return np.array(whole.crop((0, top, width, top + height)))
 
 
 def tiny() -> SegmentAnything:
-    """`tiny` with its own weights, without its encoder's skips: the published decoder has no room for them."""
+    """`tiny` with its own weights, without its encoder's skips: published decoders have no room for those."""
     preset = load_preset("tiny")
     model = build_model(preset.model)
     load_weights(model, locate(preset), sha256=preset.weights.sha256, size=preset.weights.bytes)
@@ -89,8 +93,8 @@ def blobs(name: str, seed: int = 0) -> SegmentAnything:
     """:func:`random_weights`, its decoder wired so that a click is answered by blobs around it.
 
     A random decoder answers every click of a photo alike and with noise: masks with a hundred thousand pixels
-    of border, of which suppression leaves one. That is the work of no trained model. The products, their shapes
-    and their number are those of the random decoder; what changes is the number of borders and survivors.
+    of border, of which suppression leaves one. No trained model works so. The products and their shapes are
+    those of the random decoder; what changes is the length of the borders and the number of survivors.
     """
     model = random_weights(name, seed)
     with torch.no_grad():
@@ -132,7 +136,7 @@ def _answer_with_blobs(prompts: PromptEncoder, decoder: MaskDecoder, seed: int) 
     """Wire the attention from image to tokens to bring a click's place forward, and the upscaling to show it.
 
     Cells whose position resembles the clicked one's attend to its token, whose value moves them along one
-    direction, ``mark``; one channel of the upscaling reads it, and each mask token cuts that at another height.
+    direction, ``mark``; one channel of the upscaling reads it; each mask token cuts that at another height.
     """
     generator = torch.Generator().manual_seed(seed)
     dim = decoder.iou_token.embedding_dim

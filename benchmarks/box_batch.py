@@ -3,8 +3,8 @@
     python benchmarks/box_batch.py [--boxes N] [--repeats N] [--model vit_b|tiny] [--json FILE]
 
 The photo has 1200 x 1800 pixels; all give masks of its size. segment-anything is asked box by box, as its
-predictor is used, and in one batch; the others in one batch. Ours are held as COCO RLE with boxes and
-scores; a row of its own turns them into arrays too, which is what the peers give. The boxes are of all sizes, at
+predictor is used, and in one batch; the others in one batch. Ours are held as COCO RLE with boxes and scores;
+a row of its own turns them into arrays too, which is what the peers give. The boxes are of all sizes, at
 seeded random places. Nothing is encoded here: all decode one embedding.
 """
 
