@@ -25,6 +25,7 @@ END = "<!-- end of table -->"
 PLACE = re.compile(rf"<!-- table: ([\w-]+) -->\n.*?{END}", re.DOTALL)
 COLUMNS = ("measured", "with", "seconds (range)", "times ours", "beside it")
 MILLISECONDS_BELOW = 0.1
+MACHINE = {"cpu", "flags", "threads", "precision", "versions", "busy", "load_before"}
 HIDDEN = {"case", "way", "seconds", "ratio", "gflop"}
 WORDING = {
     "difference": "logits differ by at most {} of the largest",
@@ -72,10 +73,9 @@ def table(name: str, path: Path) -> str:
     if not path.is_file():
         return f"Not measured yet (`{name}.json`)."
     report = json.loads(path.read_text(encoding="utf-8"))
-    rows = report.get("rows")
-    if not isinstance(rows, list) or not all({"case", "way", "seconds"} <= row.keys() for row in rows):
+    if not of_the_common_form(report):
         return f"In a form of its own: [{name}.json](../benchmarks/results/{name}.json)."
-    about = report["machine"]
+    rows, about = report["rows"], report["machine"]
     lines = [about_machine(about), "", line(COLUMNS), line(["---"] * len(COLUMNS))]
     cases: list[str] = []
     for row in rows:
@@ -83,6 +83,17 @@ def table(name: str, path: Path) -> str:
         cases.append(row["case"])
         lines.append(line([row["case"] if first else "", *cells(row, about)]))
     return "\n".join(lines)
+
+
+def of_the_common_form(report: Mapping[str, Any]) -> bool:
+    """Whether a report is as benchmarks/_report.py writes it."""
+    rows, about = report.get("rows"), report.get("machine")
+    return (
+        isinstance(rows, list)
+        and isinstance(about, dict)
+        and about.keys() >= MACHINE
+        and all({"case", "way", "seconds"} <= row.keys() for row in rows)
+    )
 
 
 def about_machine(about: Mapping[str, Any]) -> str:
