@@ -17,7 +17,7 @@ help:
 	@echo "make setup      install sam-composer and its tools into $(VENV) (once; again when the pins change)"
 	@echo "make test       run the tests, with the coverage gate"
 	@echo "make check      lint, types, layers, then the tests: what CI runs"
-	@echo "make bench      run every script in benchmarks/"
+	@echo "make bench      run every script in benchmarks/, and write the tables of docs/performance.md"
 	@echo "make clean      remove caches, builds and out/demo; distclean removes $(VENV) too"
 	@echo "PYTHON=python3.12 chooses the interpreter, PYTEST_ARGS='-k boxes --no-cov' is passed on to pytest."
 
@@ -55,7 +55,8 @@ layers: setup
 	@$(BIN)/lint-imports
 
 bench: setup
-	@set -e; for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $(filter-out benchmarks/_% benchmarks/table.py,$(sort $(wildcard benchmarks/*.py))) \
+		benchmarks/table.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 clean:
 	rm -rf build dist out/demo htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -18,7 +18,7 @@ from sam.model import MASK_THRESHOLD, Candidates
 from sam.prompts import Prompts
 
 PROMPTS_PER_DECODE = 64
-CACHE_BUDGET = 16 << 20
+CACHE_BUDGET = 32 << 20
 """On a CPU, so many bytes of the prompts' image sides are worked on at a time: what caches hold is not
 fetched from memory again at each step of the decoder."""
 RENDER_BUDGET = 256 << 20

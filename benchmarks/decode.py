@@ -1,37 +1,39 @@
-"""The mask decoder beside segment-anything 1.0's, same weights, same prompts, taking turns in one run.
+"""The mask decoder beside segment-anything's, transformers' and ultralytics', same weights, taking turns.
 
-    python benchmarks/decode.py [--points N] [--repeats N] [--json FILE]
+    python benchmarks/decode.py [--points N] [--repeats N] [--models NAME...] [--json FILE]
 
-Both answer N clicks with three low-resolution masks each: ViT-B's decoder with random weights, and `tiny`'s
-with its own (on an embedding without skips, which segment-anything has no room for). Needs segment-anything
-(`pip install segment-anything`); `make setup` installs it.
+What is timed is prompts to low-resolution logits, for clicks (three masks each), boxes (one each) and boxes
+with the mask of the round before; and a click on a photo of 1200 x 1800 pixels to masks of its size, as a
+person waits for it. Two models: ViT-B's shape on random features, its decoder wired so that a click is
+answered by blobs, and `tiny`'s weights on its own features of the photo, without its skips. Peers that are
+not installed are left out (`pip install -e '.[bench]'`).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _flops
+import _models
+import _report
 import torch
+from _peer_decoders import Decode, decoders
+from _peer_predictors import mask_iou, predictors
 from torch import Tensor
+from torch.nn import functional as F
 
-from adapters.decoding import CACHE_BUDGET
-from composer.presets import load_model_config, load_preset
-from composer.weights import locate
-from sam.checkpoints import load_weights
-from sam.mask_decoder import MLP
+from adapters.base import Defaults, Scene
+from adapters.decoding import prompts_at_once
+from adapters.points import Points, PointsAdapter
+from composer.presets import load_model_config
 from sam.model import Embedding, SegmentAnything
 from sam.prompts import Prompts
-from sam.variants import build_model
 
-ROOT = Path(__file__).resolve().parents[1]
-Decode = Callable[[], Tensor]
+CLICK = (600.0, 700.0)
+"""x, y pixels of the photo."""
 
 
 def main() -> None:
@@ -39,117 +41,114 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks/results/decode.json")
+    parser.add_argument("--models", nargs="+", choices=list(_models.MODELS), default=list(_models.MODELS))
+    parser.add_argument("--json", type=Path, default=_report.RESULTS / "decode.json")
     options = parser.parse_args()
-    rows = {}
-    for name in ("vit_b", "tiny"):
-        torch.manual_seed(0)
-        model = build_model(load_model_config(name)).eval()
-        if name == "tiny":
-            preset = load_preset("tiny")
-            load_weights(model, locate(preset), sha256=preset.weights.sha256, size=preset.weights.bytes)
-        rows[name] = compare(model, options.points, options.repeats)
-        print(f"{name:<6}", json.dumps(rows[name]), flush=True)
-    machine = {
-        "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
-        "torch": torch.__version__,
-        "points": options.points,
-    }
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(machine | {"rows": rows}, indent=1) + "\n")
-    print(f"written to {options.json}")
+    about = _report.machine()
+    rows: list[dict[str, Any]] = []
+    for name in options.models:
+        scene = _models.encoded(_models.named(name), _models.photo())
+        rows += low_resolution_rows(name, scene, options.points, options.repeats)
+        rows += click_rows(name, scene, options.repeats)
+        print(f"{_models.MODELS[name]}: done", flush=True)
+    settings = {"prompts": options.points, "repeats": options.repeats, "photo": list(_models.PHOTO_SIZE)}
+    _report.write("decode", settings, rows, about, options.json)
 
 
-def compare(model: SegmentAnything, points: int, repeats: int) -> dict[str, Any]:
-    """Seconds of both, one after the other ``repeats`` times, and how far their logits are apart."""
-    side, channels = model.image_size // 16, model.mask_decoder.iou_token.embedding_dim
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(1, channels, side, side, generator=generator)
-    clicks = torch.rand(points, 1, 2, generator=generator) * model.image_size
-    ways = {"ours": ours(model, features, clicks), "segment_anything": published(model, features, clicks)}
-    answers = {name: way() for name, way in ways.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - started)
-    ratios = [b / a for a, b in zip(seconds["ours"], seconds["segment_anything"], strict=True)]
+def prompt_sets(model: SegmentAnything, count: int) -> dict[str, tuple[Prompts, bool]]:
+    """Prompts in pixels of the padded square and whether three masks are asked for, by name of the case."""
+    side, generator = model.image_size, torch.Generator().manual_seed(0)
+    clicks = torch.rand(count, 1, 2, generator=generator) * side
+    corners = torch.rand(count, 2, 2, generator=generator).sort(1).values * side
+    boxes = (corners + torch.tensor([[0, 0], [8, 8]])).flatten(1)
+    coarse = torch.randn(count, 1, 8, 8, generator=generator) * 6
+    logits = F.interpolate(coarse, (side // 4, side // 4), mode="bicubic")[:, 0]
+    ones = torch.ones(count, 1, dtype=torch.int64)
     return {
-        **{f"{name}_seconds": round(statistics.median(times), 4) for name, times in seconds.items()},
-        "ratio": round(statistics.median(ratios), 2),
-        "ratio_low": round(min(ratios), 2),
-        "ratio_high": round(max(ratios), 2),
-        "largest_difference": float((answers["ours"] - answers["segment_anything"]).abs().max()),
-        "largest_logit": float(answers["segment_anything"].abs().max()),
+        f"{count} clicks": (Prompts(points=clicks, labels=ones), True),
+        "1 click": (Prompts(points=clicks[:1], labels=ones[:1]), True),
+        f"{count} boxes": (Prompts(boxes=boxes), False),
+        "1 box": (Prompts(boxes=boxes[:1]), False),
+        f"{count} boxes with masks": (Prompts(boxes=boxes, mask_logits=logits), False),
+        "1 box with mask": (Prompts(boxes=boxes[:1], mask_logits=logits[:1]), False),
     }
 
 
-def ours(model: SegmentAnything, features: Tensor, clicks: Tensor) -> Decode:
-    """As adapters decode: in chunks that the caches hold."""
-    size = (model.image_size, model.image_size)
-    embedding = Embedding(features, (), None, size, size, "")
-    at_once = max(1, CACHE_BUDGET // features.nbytes)
-
-    def decode() -> Tensor:
-        chunks = [
-            model.decode(embedding, one_click_each(c), multimask=True) for c in torch.split(clicks, at_once)
-        ]
-        return torch.cat([chunk.low_res_logits() for chunk in chunks])
-
-    return decode
-
-
-def one_click_each(clicks: Tensor) -> Prompts:
-    """(n, 1, 2) positions, each a click on an object of its own."""
-    return Prompts(points=clicks, labels=torch.ones(len(clicks), 1, dtype=torch.int64))
+def low_resolution_rows(name: str, scene: Scene, count: int, repeats: int) -> list[dict[str, Any]]:
+    """Rows of every case: seconds, how far the logits are apart, and the products that ours need."""
+    model, square = scene.model, (scene.model.image_size, scene.model.image_size)
+    embedding = Embedding(scene.embedding.features, (), None, square, square, "")
+    flat = Scene(scene.image, model, lambda _: embedding, Defaults())
+    ways: dict[str, Decode] = {_report.OURS: ours(flat), **decoders(model, embedding.features)}
+    rows = []
+    for case, (prompts, three) in prompt_sets(model, count).items():
+        answers = {way: decode(prompts, three)[1] for way, decode in ways.items()}
+        calls = {way: bound(decode, prompts, three) for way, decode in ways.items()}
+        seconds = _report.take_turns(calls, repeats, warm_up=False)
+        apart = {way: difference(logits, answers[_report.OURS]) for way, logits in answers.items()}
+        further: dict[str, dict[str, Any]] = {way: {"difference": apart[way]} for way in ways}
+        further[_report.OURS] = {"gflop": gflop(name, prompts, 3 if three else 1)}
+        rows += _report.rows_of(f"{_models.MODELS[name]}, {case}", seconds, further)
+    return rows
 
 
-def published(model: SegmentAnything, features: Tensor, clicks: Tensor) -> Decode:
-    """segment-anything's prompt encoder and mask decoder with the weights of ``model``."""
-    from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
+def bound(decode: Decode, prompts: Prompts, three: bool) -> Callable[[], Any]:
+    """The call without arguments."""
+    return lambda: decode(prompts, three)
 
-    decoder, channels, side = model.mask_decoder, features.shape[1], features.shape[-1]
-    block = decoder.transformer.layers[0]
-    head = decoder.iou_prediction_head
-    assert isinstance(head, MLP)
-    prompt_encoder = PromptEncoder(
-        embed_dim=channels,
-        image_embedding_size=(side, side),
-        input_image_size=(model.image_size, model.image_size),
-        mask_in_chans=16,
-    )
-    mask_decoder = MaskDecoder(
-        transformer_dim=channels,
-        transformer=TwoWayTransformer(
-            depth=len(decoder.transformer.layers),
-            embedding_dim=channels,
-            num_heads=block.self_attn.num_heads,
-            mlp_dim=block.mlp.lin1.out_features,
-        ),
-        num_multimask_outputs=3,
-        iou_head_depth=3,
-        iou_head_hidden_dim=head.layers[0].out_features,
-    )
-    weights = model.state_dict()
-    for module, prefix in ((prompt_encoder, "prompt_encoder."), (mask_decoder, "mask_decoder.")):
-        module.load_state_dict({k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)})
-        module.eval()
 
-    @torch.inference_mode()
-    def decode() -> Tensor:
-        sparse, dense = prompt_encoder(points=(clicks, torch.ones(len(clicks), 1)), boxes=None, masks=None)
-        logits, _ = mask_decoder(
-            image_embeddings=features,
-            image_pe=prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=True,
-        )
-        answer: Tensor = logits.flatten(0, 1)
-        return answer
+def ours(scene: Scene) -> Decode:
+    """As adapters decode: so many prompts at a time as the caches hold."""
+
+    def decode(prompts: Prompts, multimask: bool) -> tuple[Tensor, Tensor]:
+        at_once = prompts_at_once(scene, len(prompts))
+        iou, logits = [], []
+        for start in range(0, len(prompts), at_once):
+            candidates = scene.decode(prompts[start : start + at_once], multimask=multimask)
+            iou.append(candidates.iou_predictions)
+            logits.append(candidates.low_res_logits().unflatten(0, (len(candidates), -1)))
+        return torch.cat(iou), torch.cat(logits)
 
     return decode
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    """Largest difference of logits over the largest of them."""
+    return float(f"{float((found - expected).abs().max() / expected.abs().max()):.1e}")
+
+
+def gflop(name: str, prompts: Prompts, masks: int) -> float:
+    """Products that these prompts cannot do without."""
+    masked = prompts.mask_logits is not None
+    config = load_model_config(name)
+    cells = (config.encoder.image_size // 16) ** 2
+    macs = _flops.absorbed_decoder_macs(config.decoder, cells, masks=masks, mask_prompt=masked)
+    return round(2e-9 * macs * len(prompts), 2)
+
+
+def click_rows(name: str, scene: Scene, repeats: int) -> list[dict[str, Any]]:
+    """A click after encoding, to three masks of the photo's size."""
+    x, y = CLICK
+    request, adapter = Points([[x, y]], masks="all"), PointsAdapter()
+    found = predictors(scene.model, scene.embedding, scene.image)
+    ways: dict[str, Callable[[], Any]] = {
+        _report.OURS: lambda: adapter(scene, request),
+        "sam-composer, masks as arrays": lambda: adapter(scene, request).masks,
+        **{way: clicked(predictor) for way, predictor in found.items()},
+    }
+    expected = adapter(scene, request).masks
+    # All three, in the order of the tokens, as the peers give them.
+    further = {way: {"least_iou": round(float(mask_iou(ways[way](), expected).min()), 4)} for way in found}
+    seconds = _report.take_turns(ways, 2 * repeats)
+    height, width = scene.size
+    return _report.rows_of(
+        f"{_models.MODELS[name]}, a click to masks of {width} x {height}", seconds, further
+    )
+
+
+def clicked(predictor: Any) -> Callable[[], Any]:
+    """The call without arguments."""
+    return lambda: predictor.click(*CLICK)
 
 
 if __name__ == "__main__":

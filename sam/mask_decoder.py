@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sam.image_encoder.layers import LayerNorm2d
+from sam.low_rank import LowRankSide, attend_shared, rank
+from sam.shared_image import SharedImage, share_image
 from sam.transformer import TwoWayTransformer
 
 NUM_MULTIMASK_OUTPUTS = 3
@@ -43,13 +45,13 @@ class Attended(NamedTuple):
     Attributes:
         iou_predictions: (N, 4) float32, one for each mask token; unbounded, can exceed 1.
         mask_tokens: (N, 4, C).
-        image: (N, h * w, C) image side as the prompts changed it.
+        image: (N, h * w, C) image side as the prompts changed it, or the same as the prompts share it.
         size: (h, w).
     """
 
     iou_predictions: Tensor
     mask_tokens: Tensor
-    image: Tensor
+    image: Tensor | LowRankSide
     size: tuple[int, int]
 
 
@@ -96,13 +98,54 @@ class MaskDecoder(nn.Module):
             count: N.
         """
         h, w = image.shape[-2:]
-        tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(count, -1, -1)
-        if sparse is not None:
-            tokens = torch.cat([tokens, sparse], dim=1)
+        tokens = self._tokens(sparse, count)
         keys = (image + dense).flatten(2).transpose(1, 2)
         tokens, keys = self.transformer(keys, image_pe, tokens)
+        return self._attended(tokens, keys, (h, w))
+
+    def shares(self, sparse: Tensor | None, given: int = 0) -> bool:
+        """Whether prompts of (N, T, C) tokens, and ``given`` rows of a mask, are best answered together."""
+        tokens = 1 + NUM_MASK_TOKENS + (0 if sparse is None else sparse.shape[1])
+        return rank(self.transformer, tokens) + given <= self.iou_token.embedding_dim
+
+    def share(self, image: Tensor, image_pe: Tensor, dense: Tensor, given: Tensor) -> SharedImage:
+        """What all prompts of an image have in common.
+
+        Args:
+            image: (1, C, h, w) the embedding; image_pe: (1, h * w, C).
+            dense: (1, C, 1, 1) what stands for no mask.
+            given: (k, C) what a mask is made of beside it.
+        """
+        weight, bias = _quarter_weights(self.output_upscaling[0])
+        keys = (image + dense).flatten(2).transpose(1, 2)
+        return share_image(self.transformer, keys[0], image_pe[0], given, weight, bias)
+
+    def attend_shared(
+        self,
+        shared: SharedImage,
+        size: tuple[int, int],
+        sparse: Tensor | None,
+        given: Tensor | None,
+        count: int,
+    ) -> Attended:
+        """What :meth:`attend` gives for ``count`` prompts of a shared image.
+
+        Args:
+            shared: the image; size: (h, w) of its cells.
+            sparse: (N, T, C) prompt tokens, or None.
+            given: (N, k, h * w) how the prompts' masks are made, or None.
+            count: N.
+        """
+        tokens, side = attend_shared(self.transformer, shared, size, self._tokens(sparse, count), given)
+        return self._attended(tokens, side, size)
+
+    def _tokens(self, sparse: Tensor | None, count: int) -> Tensor:
+        tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(count, -1, -1)
+        return tokens if sparse is None else torch.cat([tokens, sparse], dim=1)
+
+    def _attended(self, tokens: Tensor, image: Tensor | LowRankSide, size: tuple[int, int]) -> Attended:
         iou_predictions = self.iou_prediction_head(tokens[:, 0]).float()
-        return Attended(iou_predictions, tokens[:, 1 : 1 + NUM_MASK_TOKENS], keys, (h, w))
+        return Attended(iou_predictions, tokens[:, 1 : 1 + NUM_MASK_TOKENS], image, size)
 
     def render(
         self,
@@ -124,9 +167,7 @@ class MaskDecoder(nn.Module):
             (n, 4h, 4w) float32 logits, or those of the window.
         """
         rows, inverse = prompts.unique(return_inverse=True)
-        image = attended.image if len(rows) == len(attended.image) else attended.image[rows]
         size = window or attended.size
-        upscaled = self.upscale(_cut(image, attended.size, size), size, skips)
         asked, column = tokens.unique(return_inverse=True)
         classifiers = torch.stack(
             [
@@ -136,7 +177,9 @@ class MaskDecoder(nn.Module):
             dim=1,
         )
         # All asked tokens of each prompt at once: that costs less than a copy of the features for each mask.
-        logits = _classify(classifiers, upscaled, size)
+        logits = _classify(
+            classifiers, self.upscale(self._first_layer(attended, rows, size), size, skips), size
+        )
         every = len(prompts) == logits.shape[0] * logits.shape[1]
         in_order = every and bool(
             (inverse * len(asked) + column == torch.arange(len(prompts), device=prompts.device)).all()
@@ -148,34 +191,47 @@ class MaskDecoder(nn.Module):
         classifiers = torch.stack(
             [mlp(attended.mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
-        return _classify(classifiers, self.upscale(attended.image, attended.size, skips), attended.size)
+        size = attended.size
+        return _classify(
+            classifiers, self.upscale(self._first_layer(attended, None, size), size, skips), size
+        )
 
-    def upscale(self, image: Tensor, size: tuple[int, int], skips: tuple[Tensor, ...]) -> Tensor:
-        """(n, h * w, C) -> (n, 16 h w, C/8): features of the 4 x 4 cells in each cell, quadrant by quadrant.
+    def _first_layer(self, attended: Attended, rows: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """The upscaling's first layer of prompts ``rows`` (None: all), upper left cells: (n, 4 h w, C/4)."""
+        if rows is not None and len(rows) == len(attended.mask_tokens):
+            rows = None  # all of them
+        image = attended.image
+        if isinstance(image, LowRankSide):
+            parts = image.upscaled(rows, size)
+        else:
+            cells = _cut(image if rows is None else image[rows], attended.size, size)
+            parts = F.linear(cells, *_quarter_weights(self.output_upscaling[0]))
+        quartered: Tensor = parts.unflatten(2, (4, -1)).flatten(1, 2)
+        return quartered
+
+    def upscale(self, x: Tensor, size: tuple[int, int], skips: tuple[Tensor, ...]) -> Tensor:
+        """(n, 4 h w, C/4) -> (n, 16 h w, C/8): features of the 4 x 4 cells in each cell, by quadrants.
 
         A transposed convolution whose kernel is its stride sees one cell at a time, so both are plain
         products here, and channels stay last all the way: what is next to each other is normalised together.
         ``skips`` are added before each activation, as in SAM 2.
         """
-        first, norm, gelu, second, last_gelu = self.output_upscaling
-        x = _quarter(first, image)
+        _, norm, gelu, second, last_gelu = self.output_upscaling
         if skips:
             x = x + _quadrants(skips[0], size, 1)
         assert isinstance(norm, LayerNorm2d)
         x = gelu(F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps))
-        x = _quarter(second, x)
+        x = F.linear(x, *_quarter_weights(second)).unflatten(2, (4, -1)).flatten(1, 2)
         if skips:
             x = x + _quadrants(skips[1], size, 2)
         out: Tensor = last_gelu(x)
         return out
 
 
-def _quarter(layer: nn.Module, x: Tensor) -> Tensor:
-    """2 x 2 transposed convolution of stride 2: (n, L, C) -> (n, 4 L, D), a cell's four parts in turn."""
+def _quarter_weights(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """2 x 2 transposed convolution of stride 2 as a product: (4 D, C) and (4 D,), a cell's parts in turn."""
     assert isinstance(layer, nn.ConvTranspose2d) and layer.bias is not None
-    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)
-    parts: Tensor = F.linear(x, weight, layer.bias.repeat(4)).unflatten(2, (4, -1))
-    return parts.flatten(1, 2)
+    return layer.weight.permute(2, 3, 1, 0).flatten(0, 2), layer.bias.repeat(4)
 
 
 def _quadrants(features: Tensor, size: tuple[int, int], levels: int) -> Tensor:
@@ -203,7 +259,7 @@ def _classify(classifiers: Tensor, upscaled: Tensor, size: tuple[int, int]) -> T
     logits = classifiers.float() @ upscaled.transpose(1, 2).float()
     shape = (*logits.shape[:2], 4 * size[0], 4 * size[1])
     if torch.compiler.is_exporting():  # to formats without complex numbers
-        cells = logits.unflatten(2, (*size, 2, 2, 2, 2))
+        cells: Tensor = logits.unflatten(2, (*size, 2, 2, 2, 2))
         return cells.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(shape)
     # Cell row and column, then y, x in the cell, then y, x in its quarter. The last two numbers are moved
     # together, as one complex number: that takes a tenth of the time.

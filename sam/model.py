@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -18,11 +20,14 @@ from sam.inference import compiled, no_compiler, prepared
 from sam.mask_decoder import NUM_MASK_TOKENS, Attended, MaskDecoder
 from sam.prompt_encoder import PromptEncoder
 from sam.prompts import Prompts
+from sam.shared_image import SharedImage
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 MASK_THRESHOLD = 0.0
 """A pixel belongs to a mask where its logit exceeds this."""
+SHARED_IMAGES = 4
+"""Images of which a model keeps what their prompts share (32 MB each with the published decoder)."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,8 @@ class SegmentAnything(nn.Module):
         self.compute_dtype = torch.float32
         # In a tuple, so that its parameters do not become the model's own.
         self._fast_encoder: tuple[nn.Module, ...] = ()
+        self._shared: list[tuple[weakref.ref[Tensor], SharedImage]] = []
+        self._shared_lock = threading.Lock()
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
 
@@ -240,14 +247,40 @@ class SegmentAnything(nn.Module):
         boxes = None if prompts.boxes is None else (prompts.boxes.float().view(-1, 2, 2) * scale).view(-1, 4)
         with self._precision():
             sparse = self.prompt_encoder.sparse(points, prompts.labels, boxes, prompts.text)
-            dense = self.prompt_encoder.dense(prompts.mask_logits)
-            attended = self.mask_decoder.attend(
-                embedding.features, self.image_pe(embedding.features), sparse, dense, len(prompts)
-            )
+            attended = self._attend(embedding, sparse, prompts.mask_logits, len(prompts))
         first, last = (1, NUM_MASK_TOKENS) if multimask else (0, 1)
         return Candidates(
             self.mask_decoder, attended, embedding.high_res_features, first, last, self._precision()
         )
+
+    def _attend(
+        self, embedding: Embedding, sparse: Tensor | None, mask_logits: Tensor | None, count: int
+    ) -> Attended:
+        height, width = embedding.features.shape[-2:]
+        given = None if mask_logits is None else self.prompt_encoder.mask_mixture(mask_logits)
+        if self.mask_decoder.shares(sparse, 0 if given is None else given.shape[1]):
+            shared = self.share(embedding)
+            return self.mask_decoder.attend_shared(shared, (height, width), sparse, given, count)
+        dense = self.prompt_encoder.dense(mask_logits)
+        position = self.image_pe(embedding.features)
+        return self.mask_decoder.attend(embedding.features, position, sparse, dense, count)
+
+    @torch.inference_mode()
+    def share(self, embedding: Embedding) -> SharedImage:
+        """What all prompts of ``embedding`` share; made at the first call, kept for the last few images."""
+        with self._shared_lock:
+            for kept in self._shared:
+                if kept[0]() is embedding.features:
+                    return kept[1]
+        features, encoder = embedding.features, self.prompt_encoder
+        with self._precision():
+            shared = self.mask_decoder.share(
+                features, self.image_pe(features), encoder.dense(None), encoder.mask_rows()
+            )
+        with self._shared_lock:
+            alive = [kept for kept in self._shared if kept[0]() is not None]
+            self._shared = [*alive, (weakref.ref(embedding.features), shared)][-SHARED_IMAGES:]
+        return shared
 
     def image_pe(self, features: Tensor) -> Tensor:
         """(1, h * w, C) positions of the cells of ``features`` (1, C, h, w)."""

@@ -103,6 +103,34 @@ class PromptEncoder(nn.Module):
         embedded: Tensor = self.mask_downscaling(mask_logits[:, None])
         return embedded
 
+    def mask_mixture(self, mask_logits: Tensor) -> Tensor:
+        """(N, 4h, 4w) logits -> (N, k, h * w): how much of each of :meth:`mask_rows` a mask is in each cell.
+
+        What it is more than the no-mask vector, which is where a shared image starts from.
+        """
+        features = self.mask_downscaling[:-1](mask_logits[:, None]).flatten(2)
+        return torch.cat([features, torch.ones_like(features[:, :1])], 1)
+
+    def mask_rows(self) -> Tensor:
+        """(k, C): see :meth:`mask_mixture`."""
+        last = self.mask_downscaling[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        return torch.cat([last.weight[:, :, 0, 0].transpose(0, 1), last.bias - self.no_mask_embed.weight])
+
+    def embed_labelled(self, xy: Tensor, labels: Tensor) -> Tensor:
+        """Tokens of points of any kind.
+
+        Args:
+            xy: (N, K, 2) pixels of the padded square.
+            labels: (N, K) int64: -1 padding, 0 background, 1 object, 2 and 3 a box's upper left and lower
+                right corner.
+
+        Returns:
+            (N, K, C).
+        """
+        kinds = torch.cat([self.not_a_point_embed.weight, *(self._kind(i) for i in range(4))])
+        return self._position(xy) * (labels != PADDING_LABEL).unsqueeze(-1) + kinds[labels + 1]
+
     def _position(self, xy: Tensor) -> Tensor:
         position: Tensor = self.pe_layer((xy + 0.5) / self.image_size)
         return position
@@ -118,9 +146,7 @@ class PromptEncoder(nn.Module):
             # The published weights have always seen a padding point beside points without a box.
             points = torch.cat([points, points.new_zeros(len(points), 1, 2)], dim=1)
             labels = torch.cat([labels, labels.new_full((len(labels), 1), PADDING_LABEL)], dim=1)
-        kinds = torch.cat([self.not_a_point_embed.weight, self._kind(BACKGROUND), self._kind(FOREGROUND)])
-        position = self._position(points) * (labels != PADDING_LABEL).unsqueeze(-1)
-        return position + kinds[labels + 1]
+        return self.embed_labelled(points, labels)
 
     def _embed_boxes(self, boxes: Tensor) -> Tensor:
         corners = self._position(boxes.reshape(-1, 2, 2))

@@ -48,7 +48,10 @@ class Attention(nn.Module):
         vectors are projected instead of thousands. The keys' bias shifts all scores of a query alike, which
         the softmax does not see.
         """
-        if k.shape[0] == 1 < q.shape[0] or not self._few(q.shape[1]):  # projected once for all prompts anyway
+        exporting = torch.compiler.is_exporting()  # and then nothing depends on how many there are
+        if not exporting and k.shape[0] == 1 < q.shape[0]:  # projected once for all prompts anyway
+            return self.forward(q, k, v)
+        if not self._few(q.shape[1]):
             return self.forward(q, k, v)
         queries = self._split(self.q_proj(q)) / math.sqrt(self.head_width)
         absorbed = (queries @ self._by_head(self.k_proj.weight)).flatten(1, 2)
@@ -88,7 +91,8 @@ class Attention(nn.Module):
 
     def _few(self, count: int) -> bool:
         """Whether ``count`` vectors in all heads are fewer products than projecting the many."""
-        return self.num_heads * count < self.q_proj.out_features
+        # An exported graph serves any count, and is the same for all.
+        return torch.compiler.is_exporting() or self.num_heads * count < self.q_proj.out_features
 
     def _by_head(self, weight: Tensor) -> Tensor:
         """(heads * width, C) -> (heads, width, C)."""
@@ -135,13 +139,7 @@ class TwoWayAttentionBlock(nn.Module):
         self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor
     ) -> tuple[Tensor, Tensor]:
         """tokens, token_pe (N, T, C), image (N or 1, L, C), image_pe (1, L, C) -> tokens, image."""
-        if self.first:
-            # Neither positions nor a residual here, as published: tokens still equal their positions.
-            tokens = self.self_attn(tokens, tokens, tokens)
-        else:
-            placed = tokens + token_pe
-            tokens = tokens + self.self_attn(placed, placed, tokens)
-        tokens = self.norm1(tokens)
+        tokens = self.attend_tokens(tokens, token_pe)
         placed_image = image + image_pe
         tokens = self.norm2(
             tokens + self.cross_attn_token_to_image.from_few(tokens + token_pe, placed_image, image)
@@ -151,6 +149,17 @@ class TwoWayAttentionBlock(nn.Module):
             self.cross_attn_image_to_token.to_few(placed_image, tokens + token_pe, tokens, residual=image)
         )
         return tokens, image
+
+    def attend_tokens(self, tokens: Tensor, token_pe: Tensor) -> Tensor:
+        """The block's first step, in which the tokens attend to each other: (N, T, C)."""
+        if self.first:
+            # Neither positions nor a residual here, as published: tokens still equal their positions.
+            tokens = self.self_attn(tokens, tokens, tokens)
+        else:
+            placed = tokens + token_pe
+            tokens = tokens + self.self_attn(placed, placed, tokens)
+        out: Tensor = self.norm1(tokens)
+        return out
 
 
 class TwoWayTransformer(nn.Module):

@@ -1,0 +1,121 @@
+"""Multiply-adds of encoder and decoder, counted from their shapes: what a processor cannot do without.
+
+One multiply-add is 2 FLOP. Matrix products and convolutions count; norms, softmax, activations and additions
+do not, which a matrix unit does not do either. Rates are measured (:func:`matmul_rate`), so that a time over
+the time of its products at that rate says how far it is from what the machine can do.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+
+from sam.image_encoder.vit import ViTConfig
+from sam.variants import DecoderConfig
+
+OUTPUT_TOKENS = 5
+"""The IoU token and four mask tokens."""
+CLICK_TOKENS = 2
+"""A click and the padding point beside it; a box has two corners."""
+
+
+def vit_macs(config: ViTConfig, *, pad_windows: bool = True) -> int:
+    """Multiply-adds of one image through a ViT encoder.
+
+    Args:
+        config: its shapes.
+        pad_windows: whether the padding of windows goes through the projections, as in the published code;
+            its result is the bias, so that nothing requires it. Attention to it is required.
+    """
+    width, side = config.embed_dim, config.image_size // config.patch_size
+    tokens = side * side
+    total = tokens * 3 * config.patch_size**2 * width
+    for block in range(config.depth):
+        if block in config.global_attn_indexes:
+            attended, square, across = tokens, tokens, side
+        else:
+            across = config.window_size
+            square = across * across
+            attended = (-(-side // across)) ** 2 * square
+        projected = attended if pad_windows else tokens
+        total += projected * 4 * width * width
+        total += 2 * attended * square * width  # queries by keys, weights by values
+        total += 2 * attended * across * width  # decomposed positions, along rows and columns
+        total += 2 * tokens * width * int(width * config.mlp_ratio)
+    neck = width * config.out_chans + 9 * config.out_chans * config.out_chans
+    return total + tokens * neck
+
+
+def decoder_macs(config: DecoderConfig, cells: int, *, prompt_tokens: int = CLICK_TOKENS) -> int:
+    """Multiply-adds of one prompt through the published decoder, four masks drawn.
+
+    Args:
+        config: its shapes.
+        cells: h * w of the image embedding.
+        prompt_tokens: of the prompt.
+    """
+    width, inner = config.embed_dim, config.embed_dim // 2
+    tokens = OUTPUT_TOKENS + prompt_tokens
+    pair = 2 * tokens * cells * inner  # queries by keys, weights by values
+    to_image = 2 * tokens * width * inner + 2 * cells * width * inner + pair
+    to_tokens = 2 * cells * width * inner + 2 * tokens * width * inner + pair
+    alone = 4 * tokens * width * width + 2 * tokens * tokens * width + 2 * tokens * width * config.mlp_dim
+    return config.depth * (to_image + to_tokens + alone) + to_image + _drawn(config, cells, masks=4)
+
+
+def absorbed_decoder_macs(
+    config: DecoderConfig,
+    cells: int,
+    *,
+    prompt_tokens: int = CLICK_TOKENS,
+    masks: int = 3,
+    mask_prompt: bool = False,
+) -> int:
+    """Multiply-adds of one prompt of many on one image, projections taken into the few tokens.
+
+    The first attention from tokens to the image has keys and values that all prompts share: they are
+    projected once and do not count. Later ones multiply the image by one vector for each token and head
+    instead, and so does the first where a mask prompt makes the image another for each prompt.
+
+    Args:
+        config: its shapes.
+        cells: h * w of the image embedding.
+        prompt_tokens: of the prompt.
+        masks: drawn of each prompt.
+        mask_prompt: whether the prompt has a mask.
+    """
+    width, inner, heads = config.embed_dim, config.embed_dim // 2, config.num_heads
+    tokens = OUTPUT_TOKENS + prompt_tokens
+    shared = 2 * tokens * width * inner + 2 * tokens * cells * inner
+    by_head = 2 * heads * tokens * cells * width  # scores, and the weighted sum
+    small = 4 * tokens * width * inner
+    alone = 4 * tokens * width * width + 2 * tokens * tokens * width + 2 * tokens * width * config.mlp_dim
+    inside = config.mask_in_chans
+    if mask_prompt:
+        shared = by_head + small + cells * (4 * inside + inside * inside + inside * width)
+    layers = shared + (config.depth - 1) * (by_head + small) + config.depth * (by_head + small + alone)
+    return layers + by_head + small + _drawn(config, cells, masks)
+
+
+def _drawn(config: DecoderConfig, cells: int, masks: int) -> int:
+    """Upscaling, the classifiers of ``masks`` masks, and the IoU head."""
+    width = config.embed_dim
+    upscaling = cells * width * width + 4 * cells * (width // 4) * (width // 2)
+    classifiers = masks * (2 * width * width + width * (width // 8)) + masks * 16 * cells * (width // 8)
+    hidden = config.iou_head_hidden_dim
+    return upscaling + classifiers + width * hidden + hidden * hidden + 4 * hidden
+
+
+def matmul_rate(dtype: torch.dtype = torch.float32, side: int = 2048, repeats: int = 5) -> dict[str, float]:
+    """Measured FLOP/s of square products: median, least and most of ``repeats``."""
+    a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
+    rates = []
+    with torch.inference_mode():
+        a @ b
+        for _ in range(repeats):
+            started = time.perf_counter()
+            a @ b
+            rates.append(2 * side**3 / (time.perf_counter() - started))
+    return {"median": statistics.median(rates), "low": min(rates), "high": max(rates)}

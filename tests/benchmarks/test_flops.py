@@ -1,0 +1,75 @@
+"""Counted products against figures worked out by hand from the paper's shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from composer.presets import load_model_config
+from sam.image_encoder.vit import ViTConfig
+from sam.prompts import Prompts
+from sam.variants import DecoderConfig, ModelConfig, build_model
+
+
+@pytest.fixture(scope="module")
+def flops(benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark("_flops")
+
+
+@pytest.mark.parametrize(("name", "tera"), [("vit_b", 0.97), ("vit_h", 5.95)])
+def test_encoders_of_the_paper(flops: ModuleType, name: str, tera: float) -> None:
+    encoder = load_model_config(name).encoder
+    assert isinstance(encoder, ViTConfig)
+    # The figures leave out the relative positions, a four-hundredth of ViT-H's products.
+    assert 2 * flops.vit_macs(encoder) / 1e12 == pytest.approx(tera, rel=0.003)
+    assert flops.vit_macs(encoder, pad_windows=False) < flops.vit_macs(encoder)
+
+
+def test_decoder_of_the_paper(flops: ModuleType) -> None:
+    published = flops.decoder_macs(DecoderConfig(), 64 * 64)
+    # 1.79 is the image's side; what the seven tokens go through among themselves is another hundredth.
+    assert published / 1e9 == pytest.approx(1.79, rel=0.015)
+    assert published > 1.5 * flops.absorbed_decoder_macs(DecoderConfig(), 64 * 64)
+
+
+SMALL = ViTConfig(
+    embed_dim=32, depth=3, num_heads=2, global_attn_indexes=(1,), image_size=256, window_size=7, out_chans=64
+)
+
+
+def counted(run: Callable[[], Any]) -> int:
+    """What torch's own counter sees of the products in ``run``, in FLOP."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        run()
+    return int(counter.get_total_flops())
+
+
+def test_the_encoder_as_torch_counts_it(flops: ModuleType, benchmark: Callable[[str], ModuleType]) -> None:
+    peers = benchmark("_peers")
+    if "segment_anything" not in peers.installed():
+        pytest.skip("segment-anything is not installed (pip install -e '.[bench]')")
+    reference = peers.segment_anything_of(build_model(ModelConfig("small", SMALL, DecoderConfig(64))))
+    found = counted(lambda: reference.image_encoder(torch.zeros(1, 3, 256, 256)))
+    assert 2 * flops.vit_macs(SMALL) == pytest.approx(found, rel=1e-3)
+
+
+def test_the_decoder_as_torch_counts_it(flops: ModuleType, benchmark: Callable[[str], ModuleType]) -> None:
+    peers, ways = benchmark("_peers"), benchmark("_peer_decoders")
+    if "segment_anything" not in peers.installed():
+        pytest.skip("segment-anything is not installed (pip install -e '.[bench]')")
+    config = DecoderConfig(64, num_heads=4, mlp_dim=96, iou_head_hidden_dim=48)
+    reference = peers.segment_anything_of(build_model(ModelConfig("small", SMALL, config)))
+    decode = ways.published(reference, torch.zeros(1, 64, 16, 16))
+    clicks = Prompts(points=torch.zeros(5, 1, 2), labels=torch.ones(5, 1, dtype=torch.int64))
+    found = counted(lambda: decode(clicks, True))
+    assert 2 * 5 * flops.decoder_macs(config, 256) == pytest.approx(found, rel=2e-3)
+
+
+def test_rate_is_a_rate(flops: ModuleType) -> None:
+    rate = flops.matmul_rate(side=64, repeats=3)
+    assert 0 < rate["low"] <= rate["median"] <= rate["high"]
