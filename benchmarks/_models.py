@@ -69,12 +69,13 @@ def tiny() -> SegmentAnything:
 
 
 def ready(model: SegmentAnything) -> SegmentAnything:
-    """As :class:`composer.Composer` sets a model up on a CPU: number format, and freed memory kept.
+    """As :class:`composer.Composer` sets a model up on a CPU: number format, encoder, freed memory kept.
 
-    The second is the whole process's, so that the peers in it have the good of it too.
+    The last is the whole process's, so that the peers in it have the good of it too.
     """
     keep_freed_memory()
     model.compute_dtype = choose_precision(torch.device("cpu")).dtype
+    model.prepare()
     return model
 
 
@@ -101,7 +102,7 @@ def blobs(name: str, seed: int = 0) -> SegmentAnything:
         model.image_encoder.neck[3].weight.mul_(IMAGE)  # type: ignore[index, operator]
         model.image_encoder.neck[3].bias.mul_(IMAGE)  # type: ignore[index, operator]
         _answer_with_blobs(model.prompt_encoder, model.mask_decoder, seed)
-    return model
+    return ready(model)  # of these weights
 
 
 def encoded(model: SegmentAnything, pixels: Pixels) -> Scene:

@@ -170,7 +170,7 @@ def ours(model: SegmentAnything, photo: _models.Pixels, per_side: int) -> tuple[
         scene = Scene(photo, model, lambda pixels: model.encode([pixels])[0], Defaults())
         return EverythingAdapter()(scene, request)
 
-    return model.image_encoder, run, lambda found: list(found.rles)
+    return model.running_encoder, run, lambda found: list(found.rles)
 
 
 def of_segment_anything(
