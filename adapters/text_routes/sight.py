@@ -14,6 +14,7 @@ from adapters.detect import Detect, DetectAdapter
 from adapters.proposals import Proposals, ProposalsAdapter
 from adapters.results import Instances
 from adapters.rle import IntArray
+from adapters.text_routes.agreement import Overlaps, overlaps
 from adapters.text_routes.naming import Seen, look_at
 from sam.errors import UsageError
 
@@ -62,6 +63,7 @@ class Sight:
         self.scene = scene
         self.model = model
         self._given = candidates
+        self._compared: dict[tuple[int, ...], tuple[Instances, Overlaps]] = {}
         self._choice = detector
 
     @cached_property
@@ -78,6 +80,13 @@ class Sight:
     def boxed(self) -> Seen:
         """The masks of all boxes of the detector, looked at. Their labels are the detector's."""
         return look_at(self.scene.image, self.detect(None, DETECTOR_CONF), self.model)
+
+    def overlaps(self, instances: Instances) -> Overlaps:
+        """How masks lie to each other; worked out once for the same ones, whatever they are asked for."""
+        key = tuple(map(id, instances.rles))
+        if key not in self._compared:
+            self._compared[key] = instances, overlaps(instances.rles)  # kept, so that an id stays its own
+        return self._compared[key][1]
 
     @cached_property
     def places(self) -> Tensor:
