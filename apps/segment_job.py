@@ -42,6 +42,7 @@ class SegmentJob:
         checkpoint: weights in place of the preset's.
         device: see :func:`sam.precision.choose_device`.
         precision: see :func:`sam.precision.choose_precision`.
+        compile: whether to compile the encoder.
         formats: names of output formats besides the JSON report.
         overlay: whether to write pictures.
         overwrite: whether results of another run in ``out`` may be replaced.
@@ -55,6 +56,7 @@ class SegmentJob:
     checkpoint: Path | None = None
     device: str = "auto"
     precision: str = "auto"
+    compile: bool = False
     formats: Sequence[str] = ("json",)
     overlay: bool = True
     overwrite: bool = False
@@ -74,7 +76,12 @@ class SegmentJob:
         started = time.perf_counter()
         limits = replace(shipped_limits(), embedding_cache_bytes=0)  # each image is opened once
         composer = Composer.load(
-            preset, checkpoint=self.checkpoint, device=self.device, precision=self.precision, limits=limits
+            preset,
+            checkpoint=self.checkpoint,
+            device=self.device,
+            precision=self.precision,
+            limits=limits,
+            compile=self.compile,
         )
         if composer.precision.name == "bf16" and composer.device.type == "cpu" and not cpu_bf16_units():
             warn(f"note: precision bf16 was {composer.precision.reason}")

@@ -78,6 +78,7 @@ class Composer:
         device: str = "auto",
         precision: str = "auto",
         limits: Limits = DEFAULT_LIMITS,
+        compile: bool = False,
     ) -> Composer:
         """Load a preset.
 
@@ -89,11 +90,13 @@ class Composer:
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
             precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
             limits: what to accept.
+            compile: put the encoder through torch.compile, which takes a while here and needs a compiler;
+                never needed.
 
         Raises:
             UsageError: an unknown preset, device or precision.
             CheckpointError: weights that are missing, damaged or of another model.
-            EnvironmentProblem: the device is not there.
+            EnvironmentProblem: the device is not there, or no compiler is where one is asked for.
         """
         chosen = preset if isinstance(preset, Preset) else load_preset(preset)
         where = choose_device(device)
@@ -107,7 +110,9 @@ class Composer:
             path = locate(chosen)
         model = build_model(chosen.model)
         load_weights(model, path, sha256=chosen.weights.sha256, size=chosen.weights.bytes)
-        return cls(model.to(where), chosen, how, limits)
+        composer = cls(model.to(where), chosen, how, limits)
+        model.prepare(compile=compile)
+        return composer
 
     @property
     def device(self) -> torch.device:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sam.image_encoder import EncoderOutput
+from sam.inference import compiled, no_compiler, prepared
 from sam.mask_decoder import NUM_MASK_TOKENS, Attended, MaskDecoder
 from sam.prompt_encoder import PromptEncoder
 from sam.prompts import Prompts
@@ -142,6 +143,8 @@ class SegmentAnything(nn.Module):
         self.image_size = prompt_encoder.image_size
         self.digest = ""
         self.compute_dtype = torch.float32
+        # In a tuple, so that its parameters do not become the model's own.
+        self._fast_encoder: tuple[nn.Module, ...] = ()
         self._shared: list[tuple[weakref.ref[Tensor], SharedImage]] = []
         self._shared_lock = threading.Lock()
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
@@ -152,12 +155,46 @@ class SegmentAnything(nn.Module):
         """Where the weights live."""
         return self.pixel_mean.device
 
+    def prepare(self, *, compile: bool = False) -> None:
+        """Derive the encoder's form for inference (:mod:`sam.inference`), which ``encode`` runs from now on.
+
+        To be called last: it is of the weights, the device and the ``compute_dtype`` of now. Moving or
+        converting the model drops it, training mode too. Without it ``encode`` gives the same, slower.
+
+        Args:
+            compile: through torch.compile, which takes its minutes here and again for each size of a batch.
+
+        Raises:
+            EnvironmentProblem: to be compiled, and there is no compiler.
+        """
+        fast = prepared(self.image_encoder, self.compute_dtype)
+        self._fast_encoder = (compiled(fast) if compile else fast,)
+        if not compile:
+            return
+        try:
+            self.encode([np.zeros((self.image_size, self.image_size, 3), np.uint8)])
+        except RuntimeError as error:
+            self._fast_encoder = ()
+            raise no_compiler(error) from error
+
+    def train(self, mode: bool = True) -> SegmentAnything:
+        """Set training or evaluation mode, as any module."""
+        if mode:
+            self._fast_encoder = ()
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SegmentAnything:
+        self._fast_encoder = ()
+        result: SegmentAnything = super()._apply(fn, recurse)
+        return result
+
     @torch.inference_mode()
     def encode(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Embedding]:
         """Encode RGB images, each (H, W, 3) uint8, in one batch."""
         resized = [resize_longest_side(image, self.image_size) for image in images]
+        encoder = self._fast_encoder[0] if self._fast_encoder else self.image_encoder
         with self._precision():
-            out: EncoderOutput = self.image_encoder(self.preprocess(resized))
+            out: EncoderOutput = encoder(self.preprocess(resized))
         return [
             Embedding(
                 features=out.image_embedding[i : i + 1].float(),
@@ -171,13 +208,26 @@ class SegmentAnything(nn.Module):
         ]
 
     def preprocess(self, resized: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
-        """Normalise and pad right and bottom with zeros: list of (h, w, 3) uint8 -> (B, 3, S, S) float32."""
+        """Normalise and pad right and bottom with zeros.
+
+        Args:
+            resized: RGB images, each (h, w, 3) uint8, of at most S pixels a side.
+
+        Returns:
+            (B, 3, S, S) float32, its channels last in memory, as the pixels' are.
+        """
         side = self.image_size
-        batch = torch.zeros(len(resized), 3, side, side, device=self.device)
-        for i, image in enumerate(resized):
-            pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1).float()
-            batch[i, :, : image.shape[0], : image.shape[1]] = (pixels - self.pixel_mean) / self.pixel_std
-        return batch
+        batch = torch.zeros(len(resized), side, side, 3, device=self.device)
+        mean, std = self.pixel_mean.flatten(), self.pixel_std.flatten()
+        for image, square in zip(resized, batch, strict=True):
+            pixels = torch.from_numpy(np.ascontiguousarray(image))
+            if batch.is_cuda:
+                # From pinned memory a copy is queued like any kernel, and the host goes on to the next image.
+                pixels = pixels.pin_memory().to(self.device, non_blocking=True)
+            else:
+                pixels = pixels.to(self.device)
+            square[: image.shape[0], : image.shape[1]] = (pixels.float() - mean) / std
+        return batch.permute(0, 3, 1, 2)
 
     @torch.inference_mode()
     def decode(self, embedding: Embedding, prompts: Prompts, *, multimask: bool) -> Candidates:

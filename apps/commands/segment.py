@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from apps import text_options
+from apps import model_options, text_options
 from apps.choices import EdgeSource
 from apps.console import flowing
 
@@ -57,7 +57,7 @@ Everything, in a folder of photos, for COCO tools too:
 where nothing could be done: 2 wrong call, 3 bad image or prompt, 5 weights, 6 the machine.
 """
 PROMPTS, DETECT, GRID, EDGES = "What to segment", "With --detect", "With --everything", "With --edges"
-MODEL, RESULTS = "Model", "Results"
+RESULTS = "Results"
 
 
 class Masks(str, enum.Enum):
@@ -226,20 +226,11 @@ def segment(
     thin: Annotated[
         bool, typer.Option("--thin", help="Lines a pixel or two wide.", rich_help_panel=EDGES)
     ] = False,
-    preset: Annotated[
-        str,
-        typer.Option(help="A name of `sam-composer models list`, or a YAML file.", rich_help_panel=MODEL),
-    ] = "tiny",
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Weights to use instead of the preset's own.", rich_help_panel=MODEL
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL)
-    ] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel=MODEL)] = "auto",
+    preset: model_options.PresetName = "tiny",
+    checkpoint: model_options.Checkpoint = None,
+    device: model_options.Device = "auto",
+    precision: model_options.Precision = "auto",
+    compile: model_options.Compile = False,
     formats: Annotated[
         str,
         typer.Option(
@@ -337,6 +328,7 @@ def segment(
         checkpoint=checkpoint,
         device=device,
         precision=precision,
+        compile=compile,
         formats=[name.strip() for name in formats.split(",") if name.strip()],
         overlay=overlay,
         overwrite=overwrite,

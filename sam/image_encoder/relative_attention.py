@@ -4,8 +4,8 @@ The score of query (i, j) and key (k, l) is ``q·K / sqrt(d) + q·rel_pos_h[i - 
 last two terms are a bias of one number for each pair of tokens, 4096 x 4096 for each head of a global block:
 more memory traffic than the attention itself. Two ways avoid that, with the same result:
 
-- on a CPU so few queries at a time that their scores stay in the cache: the bias is written there, the
-  product added to it in place, and the softmax taken (:func:`attend_in_cache`);
+- on a CPU so few queries at a time that their bias stays in the cache, where a fused kernel finds it
+  (:func:`attend_in_cache`);
 - on a GPU the bias becomes a part of the product, so that a fused kernel needs none: queries are lengthened
   by their two rows of it, keys by ones where they stand (:func:`attend_extended`).
 """
@@ -20,8 +20,9 @@ from torch.nn import functional as F
 
 from sam.image_encoder.windows import join_windows, partition_windows
 
-IN_CACHE = 1 << 20
-"""Scores made at once on a CPU, 2 MB of bf16; on two cores 2**19 to 2**21 are alike for 4096 tokens."""
+IN_CACHE = 1 << 22
+"""Biases made at once on a CPU, 16 MB of fp32: 1024 queries of 4096 tokens. Below 768 queries torch's kernel
+takes them in smaller blocks, which costs 15 %."""
 KERNEL_MULTIPLE = 8
 """Fused attention on GPUs wants head widths that are multiples of this."""
 
@@ -72,36 +73,35 @@ def attend_in_cache(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: T
     """Attention for as many queries at a time as :data:`IN_CACHE` holds scores of.
 
     Args:
-        q, k, v: (n, heads, L, d), of n squares of L tokens.
+        q, k, v: (n, heads, L, d), of n squares of L tokens; views of one product will do.
         along_h, along_w: (n, heads, L, side) parts of the bias.
 
     Returns:
         (n, heads, L, d).
     """
-    n, heads, length, d = q.shape
-    q = q * d**-0.5
-    # Autocast would have the softmax in float32, which costs more than it gives: its sums are float32 anyway.
-    with torch.autocast(q.device.type, enabled=False):
-        if squares := IN_CACHE // (heads * length * length):
-            parts = [slice(start, start + squares) for start in range(0, n, squares)]
-            return torch.cat([_attend(q[s], k[s], v[s], along_h[s], along_w[s]) for s in parts])
-        step = max(1, IN_CACHE // length)
-        rows = [slice(start, start + step) for start in range(0, length, step)]
-        one_by_one = [
-            torch.cat([_attend(q[i][r], k[i], v[i], along_h[i][r], along_w[i][r]) for r in rows])
-            for i in itertools.product(range(n), range(heads))
-        ]
-        return torch.stack(one_by_one).view(n, heads, length, d)
+    n, heads, length, _ = q.shape
+    if squares := IN_CACHE // (heads * length * length):
+        parts = [slice(start, start + squares) for start in range(0, n, squares)]
+        return torch.cat([_attend(q[s], k[s], v[s], along_h[s], along_w[s]) for s in parts])
+    step = max(1, IN_CACHE // length)
+    rows = [slice(start, start + step) for start in range(0, length, step)]
+    one_by_one = [
+        torch.cat(
+            [_attend(q[i, j, r], k[i, j], v[i, j], along_h[i, j, r], along_w[i, j, r]) for r in rows], -2
+        )
+        for i, j in itertools.product(range(n), range(heads))
+    ]
+    return torch.stack(one_by_one).unflatten(0, (n, heads))
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor) -> Tensor:
-    """(…, l, d) queries, scaled, over (…, L, d) keys; the parts of the bias are (…, l, side)."""
-    scores = (along_h[..., :, None] + along_w[..., None, :]).flatten(-2).to(q.dtype)
-    if q.ndim == 2:
-        return scores.addmm_(q, k.T).softmax(-1) @ v
-    shape = q.shape
-    q, k, v, scores = (x.flatten(0, -3) for x in (q, k, v, scores))
-    return (scores.baddbmm_(q, k.transpose(1, 2)).softmax(-1) @ v).view(shape)
+    """(…, l, d) queries over (…, L, d) keys; the parts of the bias are (…, l, side)."""
+    bias = (along_h[..., :, None] + along_w[..., None, :]).flatten(-2).to(q.dtype)
+    if q.ndim == 4:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    # The fused kernel takes four dimensions; with fewer, torch falls back to one that holds all scores.
+    q, k, v, bias = (x[None, None] for x in (q, k, v, bias))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)[0, 0]
 
 
 def attend_extended(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor) -> Tensor:

@@ -225,7 +225,8 @@ class Attention(nn.Module):
         # This projection is interleaved, too: query, key and value of one head lie together.
         qkv = windows.flatten(1, 2).unflatten(2, (self.num_heads, 3, -1)).permute(3, 0, 2, 1, 4)
         q, k, v = qkv.unbind(0)
-        bias = self.attention_biases[:, self.attention_bias_idxs].to(q.dtype)
+        # Four dimensions: with three, torch falls back to a kernel that holds all scores.
+        bias = self.attention_biases[None, :, self.attention_bias_idxs].to(q.dtype)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         joined = join_windows(out.transpose(1, 2).flatten(2).unflatten(1, (side, side)), side, shape)
         projected: Tensor = self.proj(joined)

@@ -19,8 +19,10 @@ def partition_windows(x: Tensor, size: int, fill: Tensor | None = None) -> Tenso
     rows, cols = -(-h // size), -(-w // size)
     if (rows * size, cols * size) != (h, w):
         if fill is not None:
-            whole = fill.to(x.dtype).expand(b, rows * size, cols * size, d).clone()
+            whole = x.new_empty(b, rows * size, cols * size, d)
             whole[:, :h, :w] = x
+            whole[:, h:] = fill
+            whole[:, :h, w:] = fill
             x = whole
         else:
             x = F.pad(x, (0, 0, 0, cols * size - w, 0, rows * size - h))
