@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -187,6 +188,14 @@ class SegmentAnything(nn.Module):
         self._fast_encoder = ()
         result: SegmentAnything = super()._apply(fn, recurse)
         return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is derived from the weights and images: a copy makes its own."""
+        return self.__dict__ | {"_fast_encoder": (), "_shared": [], "_shared_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._shared_lock = threading.Lock()
 
     @torch.inference_mode()
     def encode(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Embedding]:

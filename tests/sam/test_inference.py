@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 
 import numpy as np
@@ -15,6 +16,7 @@ from sam.image_encoder.compact import CompactConfig, CompactEncoder
 from sam.image_encoder.tiny_vit import TinyViT, TinyViTConfig
 from sam.image_encoder.vit import ImageEncoderViT, ViTConfig
 from sam.inference import compiled, prepared
+from sam.prompts import Prompts
 from sam.variants import DecoderConfig, ModelConfig, build_model
 
 COMPACT = CompactConfig("regnetx_002", image_size=64, out_chans=32, neck_chans=16, attention_heads=2)
@@ -155,6 +157,21 @@ def test_what_changes_the_model_drops_the_prepared_form(image: np.ndarray, chang
     fresh = small_model()
     fresh.load_state_dict(model.state_dict())
     assert torch.equal(found.features, fresh.encode([image])[0].features)
+
+
+def test_a_copy_of_a_model_is_on_its_own(image: np.ndarray) -> None:
+    model = small_model()
+    model.prepare()
+    (expected,) = model.encode([image])
+    click = Prompts(points=torch.tensor([[[20.0, 20.0]]]), labels=torch.ones(1, 1, dtype=torch.int64))
+    model.decode(expected, click, multimask=True)
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for value in model.parameters():
+            value.zero_()
+    (found,) = twin.encode([image])
+    torch.testing.assert_close(found.features, expected.features, rtol=1e-4, atol=1e-5)
+    assert len(twin.decode(found, click, multimask=True)) == 1
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++) for torch.compile")
