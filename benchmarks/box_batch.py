@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import _flops
 import _models
 import _report
 import numpy as np
@@ -24,7 +23,6 @@ from _peer_predictors import Boxes, Masks, mask_iou, predictors
 from adapters.base import Scene
 from adapters.boxes import MAX_MARGIN, BoxesAdapter
 from adapters.boxes import Boxes as BoxesRequest
-from composer.presets import load_model_config
 
 
 def main() -> None:
@@ -45,9 +43,10 @@ def main() -> None:
     scene = _models.encoded(_models.named(options.model), _models.photo())
     boxes = detector_boxes(options.boxes, scene.size)
     progress = _report.Progress("box_batch", settings)
-    seconds, apart = measured(ways_of(scene, boxes), options.repeats, progress)
+    ways = ways_of(scene, boxes)
+    seconds, apart = measured(ways, options.repeats, progress)
     further: dict[str, dict[str, Any]] = dict(apart)
-    further[_report.OURS] = {"gflop": gflop(options.model, options.boxes)}
+    further[_report.OURS] = _models.products(options.model, scene.model, ways[_report.OURS], options.boxes)
     rows = _report.rows_of(f"{_models.MODELS[options.model]}, {options.boxes} boxes", seconds, further)
     _report.write("box_batch", settings, rows, about, options.json)
     progress.finish()
@@ -125,13 +124,6 @@ class Kept:
     def __call__(self) -> None:
         """Call it."""
         self.answer = self.way()
-
-
-def gflop(name: str, boxes: int) -> float:
-    """Products that these boxes cannot do without."""
-    config = load_model_config(name)
-    cells = (config.encoder.image_size // 16) ** 2
-    return round(2e-9 * boxes * _flops.absorbed_decoder_macs(config.decoder, cells, masks=1), 2)
 
 
 if __name__ == "__main__":
