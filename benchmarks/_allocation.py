@@ -1,7 +1,7 @@
 """How the C library treats freed memory while each way has its turn: as where its users run it.
 
-Loading one of our models tells glibc to keep up to a gigabyte of freed memory (`sam/allocation.py`); nobody tells
-it so for the peers. The setting is the process's, so it is changed between turns.
+Loading one of our models tells glibc to keep up to a gigabyte of freed memory (`sam/allocation.py`); nobody
+tells it so for the peers. The setting is the process's, so it is changed between turns.
 """
 
 from __future__ import annotations

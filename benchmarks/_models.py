@@ -72,10 +72,7 @@ def tiny() -> SegmentAnything:
 
 
 def ready(model: SegmentAnything) -> SegmentAnything:
-    """As :class:`composer.Composer` sets a model up on a CPU: number format, and freed memory kept.
-
-    The second is the whole process's, so that the peers in it have the good of it too.
-    """
+    """As :class:`composer.Composer` sets a model up on a CPU: number format, and freed memory kept."""
     keep_freed_memory()
     model.compute_dtype = choose_precision(torch.device("cpu")).dtype
     return model
@@ -131,8 +128,10 @@ def encoded(model: SegmentAnything, pixels: Pixels) -> Scene:
 
 
 def named(name: str) -> SegmentAnything:
-    """`tiny`, or a ViT shape that answers with blobs."""
-    return tiny() if name == "tiny" else blobs(name)
+    """`tiny`, or a ViT shape that answers with blobs, set up as :class:`composer.Composer` does."""
+    model = tiny() if name == "tiny" else blobs(name)
+    model.prepare()
+    return model
 
 
 def products(

@@ -89,14 +89,18 @@ def take_turns(
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for round_ in range(-1 if warm_up else 0, repeats):
         for name, way in ways.items():
-            allocate = as_ours if name.startswith(OURS) else as_installed
-            allocate()
+            allocate_for(name)
             started = time.perf_counter()
             way()
             if round_ >= 0:
                 seconds[name].append(time.perf_counter() - started)
     as_ours()
     return seconds
+
+
+def allocate_for(way: str) -> None:
+    """Have the C library treat freed memory as it does where the users of ``way`` run it."""
+    (as_ours if way.startswith(OURS) else as_installed)()
 
 
 def rows_of(

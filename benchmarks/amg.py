@@ -105,6 +105,7 @@ def measured(
         for name, way in ways.items():
 
             def run(name: str = name, way: tuple[nn.Module, Way, ToRles] = way) -> dict[str, Any]:
+                _report.allocate_for(name)
                 took, encoded, rles = one_run(*way)
                 if name == _report.OURS:
                     kept[:] = [rles]
@@ -170,7 +171,7 @@ def ours(model: SegmentAnything, photo: _models.Pixels, per_side: int) -> tuple[
         scene = Scene(photo, model, lambda pixels: model.encode([pixels])[0], Defaults())
         return EverythingAdapter()(scene, request)
 
-    return model.image_encoder, run, lambda found: list(found.rles)
+    return model.running_encoder, run, lambda found: list(found.rles)
 
 
 def of_segment_anything(

@@ -95,15 +95,17 @@ def measured(
     apart: dict[str, dict[str, Any]] = {}
     for turn in range(repeats):
         for name, way in ways.items():
-            run = progress.once(f"{name}, round {turn + 1}", lambda way=way: one_run(way, expected))  # type: ignore[misc]
+            run = progress.once(
+                f"{name}, round {turn + 1}", lambda name=name, way=way: one_run(name, way, expected)
+            )  # type: ignore[misc]
             seconds[name].append(run["seconds"])
             apart[name] = {key: value for key, value in run.items() if key != "seconds"}
     return seconds, apart
 
 
-def one_run(way: Callable[[], Masks | None], expected: Masks) -> dict[str, Any]:
+def one_run(name: str, way: Callable[[], Masks | None], expected: Masks) -> dict[str, Any]:
     """Seconds of one call, and the agreement of its masks where it gives arrays."""
-    times = _report.take_turns({"": (kept := Kept(way))}, 1, warm_up=False)[""]
+    times = _report.take_turns({name: (kept := Kept(way))}, 1, warm_up=False)[name]
     run: dict[str, Any] = {"seconds": times[0]}
     if kept.answer is not None:
         iou = mask_iou(kept.answer, expected)

@@ -156,6 +156,11 @@ class SegmentAnything(nn.Module):
         """Where the weights live."""
         return self.pixel_mean.device
 
+    @property
+    def running_encoder(self) -> nn.Module:
+        """What ``encode`` calls: the image encoder, or its form for inference."""
+        return self._fast_encoder[0] if self._fast_encoder else self.image_encoder
+
     def prepare(self, *, compile: bool = False) -> None:
         """Derive the encoder's form for inference (:mod:`sam.inference`), which ``encode`` runs from now on.
 
@@ -201,7 +206,7 @@ class SegmentAnything(nn.Module):
     def encode(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Embedding]:
         """Encode RGB images, each (H, W, 3) uint8, in one batch."""
         resized = [resize_longest_side(image, self.image_size) for image in images]
-        encoder = self._fast_encoder[0] if self._fast_encoder else self.image_encoder
+        encoder = self.running_encoder
         with self._precision():
             out: EncoderOutput = encoder(self.preprocess(resized))
         return [
