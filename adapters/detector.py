@@ -199,8 +199,11 @@ def train(
     batch: int,
     seed: int,
     device: str,
+    start: Path | None = None,
+    learning_rate: float | None = None,
+    mosaic: float = 1.0,
 ) -> UltralyticsDetector:
-    """Train a detector from scratch with ultralytics; a run that was broken off goes on after its last epoch.
+    """Train a detector with ultralytics; a run that was broken off goes on after its last epoch.
 
     Args:
         architecture: such as ``yolo11n.yaml``.
@@ -209,9 +212,14 @@ def train(
         image_size: side of the square, pixels.
         epochs, batch, seed: of the training.
         device: as torch names it.
+        start: a detector of our own and of this architecture to start from; None: from scratch.
+        learning_rate: of AdamW, at its highest, with a step after every batch; None: ultralytics chooses,
+            with a step after every 64 photos.
+        mosaic: share of the pictures that are put together of four photos.
 
     Raises:
         UsageError: no such architecture.
+        CheckpointError: ``start`` is no detector of ours, or of another architecture.
     """
     ultralytics = _ultralytics()
     last = folder / "weights" / "last.pt"
@@ -223,6 +231,13 @@ def train(
             f"{architecture!r} is no architecture of ultralytics; expected a name such as yolo11n.yaml",
             field="detector",
         ) from error
+    if start is not None and not going_on:
+        # Ultralytics copies what fits from a model that says it came from a checkpoint, and skips the rest.
+        model.model, model.ckpt = _load_own(start, architecture)._model.model, {"model": str(start)}
+    chosen: dict[str, Any] = {}
+    if learning_rate is not None:
+        chosen = {"optimizer": "AdamW", "lr0": learning_rate, "momentum": 0.9, "nbs": batch}
+        chosen |= {"warmup_epochs": min(1.0, epochs / 10), "warmup_bias_lr": 0.0}
     if not (going_on and model.ckpt.get("epoch", -1) == -1):  # which says that the run is over
         threads = torch.get_num_threads()
         model.add_callback("on_train_start", lambda _: torch.set_num_threads(threads))
@@ -237,22 +252,30 @@ def train(
             name=folder.name,
             exist_ok=True,
             resume=going_on,
-            pretrained=False,
+            pretrained=start is not None,
             amp=False,  # whose check downloads a model
             plots=False,
+            mosaic=mosaic,
             close_mosaic=max(1, epochs // 10),
             workers=1,
+            **chosen,
         )
     best = ultralytics.YOLO(str(folder / "weights" / "best.pt"))
     return UltralyticsDetector(best, str(folder), image_size)
 
 
-def _load_own(path: Path) -> UltralyticsDetector:
+def _load_own(path: Path, expected: str | None = None) -> UltralyticsDetector:
     about = read_weights(path).metadata
     missing = [key for key in ("architecture", "names", "image_size") if key not in about]
     if missing:
         raise CheckpointError(
             f"{path}: not a detector of ours (its metadata lacks {', '.join(missing)})",
+            code="detector_invalid",
+            field="detector",
+        )
+    if expected not in (None, about["architecture"]):
+        raise CheckpointError(
+            f"{path}: a {about['architecture']}, where {expected} is wanted",
             code="detector_invalid",
             field="detector",
         )

@@ -14,7 +14,7 @@ that have no answer though something was close.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, get_args
 
 import numpy as np
@@ -233,12 +233,15 @@ def named_by(route: TextRoute, sight: Sight, words: Vocabulary, request: Text) -
         return from_token(sight, words)
     if route == "points":
         return from_points(sight, words)
-    if route == "detect":
-        return from_detector(sight, words, meant)
-    ranked = sight.proposed.named(words)
-    if route == "auto" and sight.has_detector:
-        return Named.concatenate([from_detector(sight, words, meant), ranked])
-    return ranked
+    parts = [from_detector(sight, words, meant)] if _detects(route, sight) else []
+    if route != "detect":
+        parts.append(sight.proposed.named(words))
+    named = Named.concatenate(parts)
+    return replace(named, between=lambda: sight.overlaps(named.instances))
+
+
+def _detects(route: TextRoute, sight: Sight) -> bool:
+    return route == "detect" or (route == "auto" and sight.has_detector)
 
 
 def masks_of(route: TextRoute, sight: Sight, words: Vocabulary, request: Text) -> list[Instances]:
@@ -252,11 +255,8 @@ def masks_of(route: TextRoute, sight: Sight, words: Vocabulary, request: Text) -
         return [prompted(sight, words)]
     if route == "points":
         return [masks_of_map(sight, relevance_maps(sight, words)[..., 0])]
-    if route == "detect":
-        return [detected(sight, meant)]
-    if route == "auto" and sight.has_detector:
-        return [detected(sight, meant), sight.candidates]
-    return [sight.candidates]
+    found = [detected(sight, meant)] if _detects(route, sight) else []
+    return found if route == "detect" else [*found, sight.candidates]
 
 
 def thresholds_of(request: Text, sight: Sight) -> FloatArray:

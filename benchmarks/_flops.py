@@ -1,4 +1,4 @@
-"""Multiply-adds of encoder and decoder, counted from their shapes: what a processor cannot do without.
+"""Multiply-adds of the published encoder and decoder, from their shapes; of ours, as made; their rate.
 
 One multiply-add is 2 FLOP. Matrix products and convolutions count; norms, softmax, activations and additions
 do not, which a matrix unit does not do either. Rates are measured (:func:`matmul_rate`), so that a time over
@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from sam.image_encoder.vit import ViTConfig
 from sam.variants import DecoderConfig
@@ -65,38 +68,11 @@ def decoder_macs(config: DecoderConfig, cells: int, *, prompt_tokens: int = CLIC
     return config.depth * (to_image + to_tokens + alone) + to_image + _drawn(config, cells, masks=4)
 
 
-def absorbed_decoder_macs(
-    config: DecoderConfig,
-    cells: int,
-    *,
-    prompt_tokens: int = CLICK_TOKENS,
-    masks: int = 3,
-    mask_prompt: bool = False,
-) -> int:
-    """Multiply-adds of one prompt of many on one image, projections taken into the few tokens.
-
-    The first attention from tokens to the image has keys and values that all prompts share: they are
-    projected once and do not count. Later ones multiply the image by one vector for each token and head
-    instead, and so does the first where a mask prompt makes the image another for each prompt.
-
-    Args:
-        config: its shapes.
-        cells: h * w of the image embedding.
-        prompt_tokens: of the prompt.
-        masks: drawn of each prompt.
-        mask_prompt: whether the prompt has a mask.
-    """
-    width, inner, heads = config.embed_dim, config.embed_dim // 2, config.num_heads
-    tokens = OUTPUT_TOKENS + prompt_tokens
-    shared = 2 * tokens * width * inner + 2 * tokens * cells * inner
-    by_head = 2 * heads * tokens * cells * width  # scores, and the weighted sum
-    small = 4 * tokens * width * inner
-    alone = 4 * tokens * width * width + 2 * tokens * tokens * width + 2 * tokens * width * config.mlp_dim
-    inside = config.mask_in_chans
-    if mask_prompt:
-        shared = by_head + small + cells * (4 * inside + inside * inside + inside * width)
-    layers = shared + (config.depth - 1) * (by_head + small) + config.depth * (by_head + small + alone)
-    return layers + by_head + small + _drawn(config, cells, masks)
+def counted(run: Callable[[], Any]) -> int:
+    """FLOP of the products and convolutions that ``run`` makes, as torch counts them; not timed."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        run()
+    return int(counter.get_total_flops())
 
 
 def _drawn(config: DecoderConfig, cells: int, masks: int) -> int:

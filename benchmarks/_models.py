@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import _flops
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -18,7 +21,7 @@ from composer.presets import load_model_config, load_preset
 from composer.weights import locate
 from sam.allocation import keep_freed_memory
 from sam.checkpoints import load_weights
-from sam.image_encoder.vit import ImageEncoderViT
+from sam.image_encoder.vit import ImageEncoderViT, ViTConfig
 from sam.mask_decoder import MaskDecoder
 from sam.model import Embedding, SegmentAnything, resize_longest_side
 from sam.precision import choose_precision
@@ -69,13 +72,9 @@ def tiny() -> SegmentAnything:
 
 
 def ready(model: SegmentAnything) -> SegmentAnything:
-    """As :class:`composer.Composer` sets a model up on a CPU: number format, encoder, freed memory kept.
-
-    The last is the whole process's, so that the peers in it have the good of it too.
-    """
+    """As :class:`composer.Composer` sets a model up on a CPU: number format, and freed memory kept."""
     keep_freed_memory()
     model.compute_dtype = choose_precision(torch.device("cpu")).dtype
-    model.prepare()
     return model
 
 
@@ -102,7 +101,7 @@ def blobs(name: str, seed: int = 0) -> SegmentAnything:
         model.image_encoder.neck[3].weight.mul_(IMAGE)  # type: ignore[index, operator]
         model.image_encoder.neck[3].bias.mul_(IMAGE)  # type: ignore[index, operator]
         _answer_with_blobs(model.prompt_encoder, model.mask_decoder, seed)
-    return ready(model)  # of these weights
+    return model
 
 
 def encoded(model: SegmentAnything, pixels: Pixels) -> Scene:
@@ -129,8 +128,33 @@ def encoded(model: SegmentAnything, pixels: Pixels) -> Scene:
 
 
 def named(name: str) -> SegmentAnything:
-    """`tiny`, or a ViT shape that answers with blobs."""
-    return tiny() if name == "tiny" else blobs(name)
+    """`tiny`, or a ViT shape that answers with blobs, set up as :class:`composer.Composer` does."""
+    model = tiny() if name == "tiny" else blobs(name)
+    model.prepare()
+    return model
+
+
+def products(
+    name: str, model: SegmentAnything, run: Callable[[], Any], prompts: int, *, encodes: bool = False
+) -> dict[str, float]:
+    """GFLOP of the products that ``run`` makes, and of those that the published code makes for the same.
+
+    Args:
+        name: of the model.
+        model: itself.
+        run: what was timed of ours; it is run once more.
+        prompts: of ``run``.
+        encodes: whether it encodes the photo too.
+    """
+    config = load_model_config(name)
+    published = 2 * prompts * _flops.decoder_macs(config.decoder, (config.encoder.image_size // 16) ** 2)
+    if encodes and isinstance(config.encoder, ViTConfig):
+        published += 2 * _flops.vit_macs(config.encoder)
+    elif encodes:  # the peers run ours
+        side = model.image_size
+        published += _flops.counted(lambda: model.image_encoder(torch.zeros(1, 3, side, side)))
+    found = {"gflop": _flops.counted(run), "gflop_published": published}
+    return {key: float(f"{value / 1e9:.4g}") for key, value in found.items()}
 
 
 def _answer_with_blobs(prompts: PromptEncoder, decoder: MaskDecoder, seed: int) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _allocation import as_installed, as_ours
 from _flops import matmul_rate
 from _shared import ROOT
 from rich.console import Console
@@ -85,16 +86,21 @@ def take_turns(
     ways: Mapping[str, Callable[[], Any]], repeats: int, *, warm_up: bool = True
 ) -> dict[str, list[float]]:
     """Seconds of each way, all of them once a round: a slow minute of the machine meets each alike."""
-    if warm_up:
-        for way in ways.values():
-            way()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
+    for round_ in range(-1 if warm_up else 0, repeats):
         for name, way in ways.items():
+            allocate_for(name)
             started = time.perf_counter()
             way()
-            seconds[name].append(time.perf_counter() - started)
+            if round_ >= 0:
+                seconds[name].append(time.perf_counter() - started)
+    as_ours()
     return seconds
+
+
+def allocate_for(way: str) -> None:
+    """Have the C library treat freed memory as it does where the users of ``way`` run it."""
+    (as_ours if way.startswith(OURS) else as_installed)()
 
 
 def rows_of(

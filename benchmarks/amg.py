@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import _flops
 import _models
 import _peers
 import _report
@@ -36,8 +35,6 @@ from torch import nn
 from adapters.base import Defaults, Scene
 from adapters.everything import Everything, EverythingAdapter
 from adapters.rle import RLE, encode_mask
-from composer.presets import load_model_config
-from sam.image_encoder.vit import ViTConfig
 from sam.model import SegmentAnything
 
 NMS = 0.7
@@ -81,7 +78,10 @@ def main() -> None:
         f"{options.width} x {options.height} pixels"
     )
     rows = measured(case, ways, options.repeats, progress)
-    rows[0]["gflop"] = gflop(options.model, options.points_per_side**2)
+    clicks, run = options.points_per_side**2, ways[_report.OURS][1]
+    rows[0] |= progress.once(
+        "products", lambda: _models.products(options.model, model, run, clicks, encodes=True)
+    )
     _report.write(name, settings, rows, about, options.json or _report.RESULTS / f"{name}.json")
     progress.finish()
 
@@ -105,6 +105,7 @@ def measured(
         for name, way in ways.items():
 
             def run(name: str = name, way: tuple[nn.Module, Way, ToRles] = way) -> dict[str, Any]:
+                _report.allocate_for(name)
                 took, encoded, rles = one_run(*way)
                 if name == _report.OURS:
                     kept[:] = [rles]
@@ -252,16 +253,6 @@ PEER_WAYS = {
     "transformers": of_transformers,
     "ultralytics": of_ultralytics,
 }
-
-
-def gflop(name: str, points: int) -> float:
-    """Products that these masks cannot do without: of the encoder, where it is a ViT, and the decoder."""
-    config = load_model_config(name)
-    cells = (config.encoder.image_size // 16) ** 2
-    macs = points * _flops.absorbed_decoder_macs(config.decoder, cells)
-    if isinstance(config.encoder, ViTConfig):
-        macs += _flops.vit_macs(config.encoder, pad_windows=False)
-    return round(2e-9 * macs, 1)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import _flops
 import _models
 import _report
 import numpy as np
@@ -24,7 +23,6 @@ from _peer_predictors import Boxes, Masks, mask_iou, predictors
 from adapters.base import Scene
 from adapters.boxes import MAX_MARGIN, BoxesAdapter
 from adapters.boxes import Boxes as BoxesRequest
-from composer.presets import load_model_config
 
 
 def main() -> None:
@@ -45,9 +43,10 @@ def main() -> None:
     scene = _models.encoded(_models.named(options.model), _models.photo())
     boxes = detector_boxes(options.boxes, scene.size)
     progress = _report.Progress("box_batch", settings)
-    seconds, apart = measured(ways_of(scene, boxes), options.repeats, progress)
+    ways = ways_of(scene, boxes)
+    seconds, apart = measured(ways, options.repeats, progress)
     further: dict[str, dict[str, Any]] = dict(apart)
-    further[_report.OURS] = {"gflop": gflop(options.model, options.boxes)}
+    further[_report.OURS] = _models.products(options.model, scene.model, ways[_report.OURS], options.boxes)
     rows = _report.rows_of(f"{_models.MODELS[options.model]}, {options.boxes} boxes", seconds, further)
     _report.write("box_batch", settings, rows, about, options.json)
     progress.finish()
@@ -96,15 +95,17 @@ def measured(
     apart: dict[str, dict[str, Any]] = {}
     for turn in range(repeats):
         for name, way in ways.items():
-            run = progress.once(f"{name}, round {turn + 1}", lambda way=way: one_run(way, expected))  # type: ignore[misc]
+            run = progress.once(
+                f"{name}, round {turn + 1}", lambda name=name, way=way: one_run(name, way, expected)
+            )  # type: ignore[misc]
             seconds[name].append(run["seconds"])
             apart[name] = {key: value for key, value in run.items() if key != "seconds"}
     return seconds, apart
 
 
-def one_run(way: Callable[[], Masks | None], expected: Masks) -> dict[str, Any]:
+def one_run(name: str, way: Callable[[], Masks | None], expected: Masks) -> dict[str, Any]:
     """Seconds of one call, and the agreement of its masks where it gives arrays."""
-    times = _report.take_turns({"": (kept := Kept(way))}, 1, warm_up=False)[""]
+    times = _report.take_turns({name: (kept := Kept(way))}, 1, warm_up=False)[name]
     run: dict[str, Any] = {"seconds": times[0]}
     if kept.answer is not None:
         iou = mask_iou(kept.answer, expected)
@@ -125,13 +126,6 @@ class Kept:
     def __call__(self) -> None:
         """Call it."""
         self.answer = self.way()
-
-
-def gflop(name: str, boxes: int) -> float:
-    """Products that these boxes cannot do without."""
-    config = load_model_config(name)
-    cells = (config.encoder.image_size // 16) ** 2
-    return round(2e-9 * boxes * _flops.absorbed_decoder_macs(config.decoder, cells, masks=1), 2)
 
 
 if __name__ == "__main__":

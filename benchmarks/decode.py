@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import _flops
 import _models
 import _report
 import torch
@@ -28,7 +27,6 @@ from torch.nn import functional as F
 from adapters.base import Defaults, Scene
 from adapters.decoding import prompts_at_once
 from adapters.points import Points, PointsAdapter
-from composer.presets import load_model_config
 from sam.model import Embedding, SegmentAnything
 from sam.prompts import Prompts
 
@@ -87,7 +85,7 @@ def low_resolution_rows(name: str, scene: Scene, count: int, repeats: int) -> li
         seconds = _report.take_turns(calls, repeats, warm_up=False)
         apart = {way: difference(logits, answers[_report.OURS]) for way, logits in answers.items()}
         further: dict[str, dict[str, Any]] = {way: {"difference": apart[way]} for way in ways}
-        further[_report.OURS] = {"gflop": gflop(name, prompts, 3 if three else 1)}
+        further[_report.OURS] = _models.products(name, model, calls[_report.OURS], len(prompts))
         rows += _report.rows_of(f"{_models.MODELS[name]}, {case}", seconds, further)
     return rows
 
@@ -115,15 +113,6 @@ def ours(scene: Scene) -> Decode:
 def difference(found: Tensor, expected: Tensor) -> float:
     """Largest difference of logits over the largest of them."""
     return float(f"{float((found - expected).abs().max() / expected.abs().max()):.1e}")
-
-
-def gflop(name: str, prompts: Prompts, masks: int) -> float:
-    """Products that these prompts cannot do without."""
-    masked = prompts.mask_logits is not None
-    config = load_model_config(name)
-    cells = (config.encoder.image_size // 16) ** 2
-    macs = _flops.absorbed_decoder_macs(config.decoder, cells, masks=masks, mask_prompt=masked)
-    return round(2e-9 * macs * len(prompts), 2)
 
 
 def click_rows(name: str, scene: Scene, repeats: int) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ PLACE = re.compile(rf"<!-- table: ([\w-]+) -->\n.*?{END}", re.DOTALL)
 COLUMNS = ("measured", "with", "seconds (range)", "times ours", "beside it")
 MILLISECONDS_BELOW = 0.1
 MACHINE = {"cpu", "flags", "threads", "precision", "versions", "busy", "load_before"}
-HIDDEN = {"case", "way", "seconds", "ratio", "gflop"}
+HIDDEN = {"case", "way", "seconds", "ratio", "gflop", "gflop_published"}
 WORDING = {
     "difference": "logits differ by at most {} of the largest",
     "least_iou": "least IoU with ours {}",
@@ -124,18 +124,21 @@ def cells(row: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
         for key, value in row.items()
         if key not in HIDDEN
     ]
-    if (distance := to_the_limit(row, about)) is not None:
-        beside.append(f"{row['gflop']:g} GFLOP, {distance:.1f} times what they take at the full rate")
+    beside += to_the_limit(row, about)
     return [row["way"], spent(row["seconds"]), times, "; ".join(beside)]
 
 
-def to_the_limit(row: Mapping[str, Any], about: Mapping[str, Any]) -> float | None:
-    """Seconds over those of the row's products alone at the rate measured in the same run."""
+def to_the_limit(row: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
+    """How far a time is from that of its products alone at the rate of the same run; published ones too."""
     rate = about.get(f"gflops_{about['precision']}")
     if row.get("gflop") is None or rate is None:
-        return None
-    distance: float = row["seconds"]["median"] * rate / row["gflop"]
-    return distance
+        return []
+    distance = row["seconds"]["median"] * rate / row["gflop"]
+    said = [f"{short(row['gflop'])} GFLOP, {distance:.1f} times what they take at the full rate"]
+    if "gflop_published" in row:
+        floor = short(row["gflop_published"] / rate)
+        said.append(f"published code: {short(row['gflop_published'])} GFLOP, no less than {floor} s")
+    return said
 
 
 def spent(seconds: Mapping[str, float]) -> str:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from adapters.base import Scene
-from adapters.clip import TextImageModel, new_model
+from adapters.clip import TextImageModel
 from adapters.companions import Companions
 from adapters.detections import Detector
 from adapters.results import Instances
@@ -95,8 +95,8 @@ def clip_of(name: str, composer: Composer) -> TextImageModel:
     import open_clip
 
     torch.manual_seed(0)
-    model, tokenizer = new_model({"model_cfg": open_clip.get_model_config(name)})
-    return TextImageModel(model, tokenizer, f"{name}, random", torch.device("cpu"))
+    model = open_clip.create_model(name)
+    return TextImageModel(model, open_clip.get_tokenizer(name), f"{name}, random", torch.device("cpu"))
 
 
 def rows_of(

@@ -121,7 +121,7 @@ class EmbeddingCache(Generic[V]):
                 found.append(kept[0] if kept is not None else cast("Future[V]", under_way))
         if mine:
             self._encode_many(mine, encode)
-        # One's own first, then those of others: two calls that wait for each other's are never stuck.
+        # A call waits only for those that came before it, so none of them can be waiting for it.
         return [one.result() if isinstance(one, Future) else one for one in found]
 
     def clear(self) -> None:

@@ -148,7 +148,8 @@ class Composer:
             UsageError: no request, too many, or one that no adapter answers.
             BadImage, BadPrompt: see :meth:`open` and :meth:`Scene.run`.
         """
-        return answer(self.open(source), self._checked(requests))
+        checked = self._checked(requests)
+        return answer(self.open(source), checked)
 
     def open_many(
         self, sources: Iterable[Source], *, at_once: int = IMAGES_AT_ONCE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from sam.errors import UsageError
 
 WEIGHTS, RECORD = "detector.safetensors", "run.json"
 _NUMBERS = {"image_size": 416, "epochs": 10, "batch": 16, "seed": 0}
-_KEYS = ("detector", "name", "description", "data", "validation", *_NUMBERS)
+_CHOICES = ("start", "learning_rate", "mosaic")
+_KEYS = ("detector", "name", "description", "data", "validation", *_CHOICES, *_NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class DetectorRun:
         long_side: larger photos are shrunk to this.
         root: folder that holds the sets, unless the caller names another.
         validation: the held-out photos.
+        start: weights to start from, a detector of ours; None: from scratch.
+        learning_rate: at its highest; None: ultralytics chooses.
+        mosaic: share of the pictures that are put together of four photos.
     """
 
     architecture: str
@@ -46,6 +50,9 @@ class DetectorRun:
     long_side: int
     root: Path
     validation: Validation
+    start: Path | None = None
+    learning_rate: float | None = None
+    mosaic: float = 1.0
 
 
 def is_detector_run(path: Path) -> bool:
@@ -82,7 +89,7 @@ def read_detector_run(path: Path) -> DetectorRun:
     check_held_out(path, sets, validation)
     return DetectorRun(
         texts["detector"], texts["name"], **numbers,
-        sets=sets, long_side=long_side, root=root, validation=validation,
+        sets=sets, long_side=long_side, root=root, validation=validation, **_choices(path, values),
     )  # fmt: skip
 
 
@@ -131,6 +138,9 @@ def train(
         batch=run.batch,
         seed=run.seed,
         device=device,
+        start=run.start,
+        learning_rate=run.learning_rate,
+        mosaic=run.mosaic,
     )
     path = folder / WEIGHTS
     detector.save(path, image_size=run.image_size, metadata={"epochs": str(run.epochs)})
@@ -141,11 +151,14 @@ def _keep_record(run: DetectorRun, path: Path) -> None:
     """Say what the folder's run is of, or see that it is of this: ultralytics goes on with what it began."""
     wanted = {"detector": run.architecture, "name": run.name}
     wanted |= {key: getattr(run, key) for key in _NUMBERS}
+    for key, default in (("start", None), ("learning_rate", None), ("mosaic", 1.0)):
+        if (value := getattr(run, key)) != default:  # a run that is not about them has no word of them
+            wanted[key] = value.name if isinstance(value, Path) else value
     if not path.is_file():
         write_json(path, wanted)
         return
     began = json.loads(path.read_text("utf-8"))
-    other = [key for key, value in wanted.items() if began.get(key) != value]
+    other = [key for key in {**wanted, **began} if began.get(key) != wanted.get(key)]
     if other:
         raise UsageError(
             f"{path.parent} is of another run ({', '.join(f'{key}: {began.get(key)!r}' for key in other)}); "
@@ -159,3 +172,27 @@ def _whole(path: Path, key: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < (key != "seed"):
         raise config_error(path, (key,), f"expected a whole number, not {value!r}")
     return value
+
+
+def _choices(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """How it is taught, where the file says so."""
+    chosen: dict[str, Any] = {}
+    for key, most in (("learning_rate", 0.1), ("mosaic", 1.0)):
+        value = values.get(key)
+        if value is None:
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value <= most or (key == "learning_rate" and value == 0):
+            wanted = "from 0" if key == "mosaic" else "above 0,"
+            raise config_error(path, (key,), f"expected a number {wanted} to {most:g}, not {value!r}")
+        chosen[key] = float(value)
+    start = values.get("start")
+    if start is not None:
+        if not isinstance(start, str) or not start:
+            raise config_error(
+                path, ("start",), f"expected a file, from this file's own folder, not {start!r}"
+            )
+        chosen["start"] = path.parent / start
+        if not chosen["start"].is_file():
+            raise config_error(path, ("start",), f"no such file: {chosen['start']}")
+    return chosen

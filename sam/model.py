@@ -158,7 +158,7 @@ class SegmentAnything(nn.Module):
 
     @property
     def running_encoder(self) -> nn.Module:
-        """What ``encode`` runs: ``image_encoder``, or what :meth:`prepare` made of it."""
+        """What ``encode`` calls: the image encoder, or its form for inference."""
         return self._fast_encoder[0] if self._fast_encoder else self.image_encoder
 
     def prepare(self, *, compile: bool = False) -> None:
@@ -206,8 +206,9 @@ class SegmentAnything(nn.Module):
     def encode(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Embedding]:
         """Encode RGB images, each (H, W, 3) uint8, in one batch."""
         resized = [resize_longest_side(image, self.image_size) for image in images]
+        encoder = self.running_encoder
         with self._precision():
-            out: EncoderOutput = self.running_encoder(self.preprocess(resized))
+            out: EncoderOutput = encoder(self.preprocess(resized))
         return [
             Embedding(
                 features=out.image_embedding[i : i + 1].float(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -16,7 +17,8 @@ from torch.nn import functional as F
 
 from adapters.results import FloatArray, Instances
 from adapters.rle import RLE, BoolArray, IntArray, areas, decode_window
-from adapters.text_routes.vocabulary import Vocabulary
+from adapters.text_routes.agreement import Overlaps, outlines, overlaps, weights_of
+from adapters.text_routes.vocabulary import Vocabulary, certain_score
 from adapters.visual_prompts import LOOKS, Look, show_region
 
 if TYPE_CHECKING:
@@ -24,12 +26,8 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.uint8]
 CROPS_AT_ONCE = 64
-SAME_MASK = 0.5
-"""IoU from which two masks with one label are one object."""
 SAME_OUTLINE = 0.8
 """IoU from which two masks are one object whatever their labels."""
-INSIDE = 0.8
-"""Share of a mask within another of the same label from which it is a part of it, or it of that."""
 ALSO = 0.25
 """A mask gets a second label only if the odds that the phrase applies are this share of the best one's. Odds,
 since scores near 1 all look alike: .9 against .99 is one to eleven."""
@@ -51,7 +49,7 @@ class Seen:
 
     def named(self, words: Vocabulary) -> Named:
         """How well each phrase fits each mask."""
-        return Named(self.instances, words.relevance(self.vectors))
+        return Named(self.instances, words.relevance(self.vectors), fit=words.fit(self.vectors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,29 +60,45 @@ class Named:
         instances: the masks, none of them empty.
         relevance: (n, P) float32 in [0, 1].
         known: (n, P) bool, where a detector says that it is that; None: nowhere.
+        fit: (n, P) float32 logits by which masks of one phrase are compared, ``-inf`` where a mask is none of
+            its objects; None: those of the relevance.
+        between: tells how the masks lie to each other, where that may be known; None: it is not.
     """
 
     instances: Instances
     relevance: FloatArray
     known: BoolArray | None = None
+    fit: FloatArray | None = None
+    between: Callable[[], Overlaps] | None = None
 
     def __post_init__(self) -> None:
         if self.known is None:
             object.__setattr__(self, "known", np.zeros(self.relevance.shape, np.bool_))
+        if self.fit is None:
+            with np.errstate(divide="ignore"):
+                object.__setattr__(self, "fit", np.log(_odds(self.relevance)).astype(np.float32))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Named]) -> Named:
         """All masks of ``parts``, in order."""
         known = [part.known for part in parts if part.known is not None]
+        fit = [part.fit for part in parts if part.fit is not None]
         return cls(
             Instances.concatenate([part.instances for part in parts]),
             np.concatenate([part.relevance for part in parts]),
             np.concatenate(known),
+            np.concatenate(fit),
         )
 
     def only(self, phrases: BoolArray) -> Named:
         """The same masks for some phrases (P,) alone, the others' relevance 0."""
-        return replace(self, relevance=self.relevance * phrases.astype(np.float32))
+        fit = np.where(phrases, self.fit, -np.inf).astype(np.float32)
+        return replace(self, relevance=self.relevance * phrases.astype(np.float32), fit=fit)
+
+    @cached_property
+    def overlaps(self) -> Overlaps:
+        """How the masks lie to each other."""
+        return overlaps(self.instances.rles) if self.between is None else self.between()
 
     def best(self) -> FloatArray:
         """(P,) float32 the highest relevance of each phrase; 0 where there is no mask."""
@@ -123,7 +137,10 @@ def answers(
     strict: BoolArray | None = None,
     limit: int | None = None,
 ) -> Instances:
-    """The masks that phrases fit well enough, labelled, the highest text score first.
+    """The objects that phrases fit well enough, labelled, the highest text score first.
+
+    What a detector knows stays as it is. Of the others, each object is answered with the outline on which the
+    masks agree, see :mod:`adapters.text_routes.agreement`; its score is that of the best mask of it.
 
     Args:
         named: masks and relevance.
@@ -132,7 +149,7 @@ def answers(
         strict: (P,) bool, phrases whose threshold counts for what a detector knows too; None: none.
         limit: at most so many masks of each phrase.
     """
-    assert named.known is not None
+    assert named.known is not None and named.fit is not None
     passes = (named.relevance >= thresholds) & (named.relevance > 0)
     passes |= named.known & (named.relevance > 0) & ~(np.zeros(1, bool) if strict is None else strict)
     # A detector's score says nothing of how well the text-image model's other phrases fit, nor they of it.
@@ -140,12 +157,24 @@ def answers(
     best = np.where(named.known, 0, odds).max(1, initial=0.0)
     enough = named.known | (odds >= ALSO * best[:, None])
     parts, sure = [_unlabelled(named.instances[[]])], [np.zeros(0, bool)]
+    certain = certain_score(words)
     for number, phrase in enumerate(words.phrases):
-        chosen = np.flatnonzero(passes[:, number] & enough[:, number])
-        scores = named.relevance[chosen, number]
-        first = chosen[distinct([named.instances.rles[i] for i in chosen], scores)]
-        parts.append(labelled(named.instances[first], phrase, number, named.relevance[first, number]))
-        sure.append(named.known[first, number])
+        chosen = passes[:, number] & enough[:, number]
+        if not chosen.any():
+            continue
+        known = np.flatnonzero(chosen & named.known[:, number])
+        fit, scores = named.fit[:, number], named.relevance[:, number]
+        standing, theirs = outlines(
+            named.overlaps,
+            weights_of(fit, named.instances.predicted_iou),
+            np.where(chosen & ~named.known[:, number], scores, 0),
+            np.isfinite(fit) & enough[:, number] & ~named.known[:, number],
+            certain,
+        )
+        numbers, best = np.append(known, standing), np.append(scores[known], theirs)
+        first = distinct([named.instances.rles[i] for i in numbers], best)
+        parts.append(labelled(named.instances[numbers[first]], phrase, number, best[first]))
+        sure.append(named.known[numbers[first], number])
     found, certain = Instances.concatenate(parts), np.concatenate(sure)
     order = np.argsort(-found.scores, kind="stable")
     found = _named_once(found[order], certain[order])
@@ -230,12 +259,7 @@ def distinct(rles: Sequence[RLE], scores: FloatArray) -> IntArray:
     """
     if not rles:
         return np.zeros(0, np.int64)
-    sizes = areas(rles).astype(np.float64)
-    # COCO's measure against a crowd: the share of the first that lies in the second.
-    inside = np.asarray(coco_mask.iou(list(rles), list(rles), [1] * len(rles)), np.float64)
-    shared = inside * sizes[:, None]
-    iou = shared / (sizes[:, None] + sizes[None] - shared)
-    clash = (iou >= SAME_MASK) | (np.maximum(inside, inside.T) >= INSIDE)
+    sizes, clash = areas(rles), overlaps(rles).clash
     kept: list[int] = []
     for i in np.lexsort((-sizes, -scores)):
         if not clash[i, kept].any():

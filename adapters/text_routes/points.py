@@ -40,17 +40,23 @@ def from_points(sight: Sight, words: Vocabulary, phrases: BoolArray | None = Non
         words: phrases to look for.
         phrases: (P,) bool which of them; None: all.
     """
-    maps = relevance_maps(sight, words)
     nothing = with_route(Instances.empty(sight.scene.size), "points")
     parts = [Named(nothing, np.zeros((0, len(words.phrases)), np.float32))]
     for number in range(len(words.phrases)):
         if phrases is not None and not phrases[number]:
             continue
-        found = masks_of_map(sight, maps[..., number])
-        if len(found):
-            one = np.arange(len(words.phrases)) == number
-            parts.append(look_at(sight.scene.image, found, sight.model).named(words).only(one))
+        parts.append(
+            sight.once(("points", id(words), number), words, lambda n=number: _of_one(sight, words, n))
+        )
     return Named.concatenate(parts)
+
+
+def _of_one(sight: Sight, words: Vocabulary, number: int) -> Named:
+    """Masks of the clicks of one phrase."""
+    maps = sight.once(("maps", id(words)), words, lambda: relevance_maps(sight, words))
+    found = masks_of_map(sight, maps[..., number])
+    one = np.arange(len(words.phrases)) == number
+    return look_at(sight.scene.image, found, sight.model).named(words).only(one)
 
 
 def relevance_maps(sight: Sight, words: Vocabulary) -> FloatArray:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -14,6 +14,7 @@ from adapters.detect import Detect, DetectAdapter
 from adapters.proposals import Proposals, ProposalsAdapter
 from adapters.results import Instances
 from adapters.rle import IntArray
+from adapters.text_routes.agreement import Overlaps, overlaps
 from adapters.text_routes.naming import Seen, look_at
 from sam.errors import UsageError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from adapters.clip import TextImageModel
     from adapters.detections import Detector
 
+T = TypeVar("T")
 POINTS_PER_SIDE = 16
 MOST_CANDIDATES = 128
 """On photos of COCO half as many lose an eighth of the overlap with the labelled segments."""
@@ -29,7 +31,7 @@ BOX_NMS = 0.8
 MIN_SIDE_SHARE = 0.02
 """Masks whose box's longer side is less than this share of the image's are left to the detector."""
 MOST_BOXES = 100
-DETECTOR_CONF = 0.1
+DETECTOR_CONF = 0.05
 """Least score of boxes that the text-image model names."""
 
 
@@ -62,6 +64,7 @@ class Sight:
         self.scene = scene
         self.model = model
         self._given = candidates
+        self._kept: dict[tuple[Hashable, ...], tuple[object, Any]] = {}
         self._choice = detector
 
     @cached_property
@@ -78,6 +81,24 @@ class Sight:
     def boxed(self) -> Seen:
         """The masks of all boxes of the detector, looked at. Their labels are the detector's."""
         return look_at(self.scene.image, self.detect(None, DETECTOR_CONF), self.model)
+
+    def overlaps(self, instances: Instances) -> Overlaps:
+        """How masks lie to each other; worked out once for the same ones, whatever they are asked for."""
+        ids = tuple(map(id, instances.rles))
+        return self.once(("overlaps", *ids), instances, lambda: overlaps(instances.rles))
+
+    def once(self, key: tuple[Hashable, ...], owner: object, make: Callable[[], T]) -> T:
+        """What ``make`` gives, the first time; afterwards the same again.
+
+        Args:
+            key: what it is, with the ids of what it is made of.
+            owner: which is kept too, so that the ids stay its own.
+            make: works it out.
+        """
+        if key not in self._kept:
+            self._kept[key] = owner, make()
+        found: T = self._kept[key][1]
+        return found
 
     @cached_property
     def places(self) -> Tensor:

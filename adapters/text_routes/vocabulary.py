@@ -36,12 +36,17 @@ COMMON = (
 """What else it often shows. Any of these is out of the running against a phrase that means the same."""
 SAME = 0.9
 """Cosine of two texts from which they mean the same, and do not compete."""
-SLACK = 1.0
+SLACK = 2.0
 """Models that score each phrase by itself: a common word may be this much ahead (logits) of a narrower
 phrase, as ``person`` is of ``man``."""
+RIVALS = 0.5
+"""How much of what a mask fits its rivals by is taken from its fit of a phrase, when masks are compared."""
 NEGATIVE, OTHER = -1, -2
 SOFTMAX_THRESHOLD, SIGMOID_THRESHOLD = 0.4, 0.1
 """Least text score of an answer, for models whose preset names none, by how they were trained."""
+SOFTMAX_CERTAIN, SIGMOID_CERTAIN = 0.5, 0.8
+"""Text score from which each of several objects is one. A share of half is more than all else together; of a
+probability by itself more is asked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +128,22 @@ class Vocabulary:
         scores: FloatArray = found.numpy().astype(np.float32)
         return scores
 
+    def fit(self, pictures: Tensor) -> FloatArray:
+        """(n, P) float32 logits by which pictures are compared for one phrase, ``-inf`` where none of it.
+
+        Unlike :meth:`relevance` they say nothing of whether any of them shows it.
+
+        Args:
+            pictures: (n, d) float32 unit vectors.
+        """
+        logits, wanted = self._logits(pictures)
+        rivals = torch.from_numpy(self.rivals & (self.phrase_of != NEGATIVE))
+        against = [logits[:, rivals[p]].logsumexp(1) for p in range(len(self.phrases))]
+        found = wanted - RIVALS * torch.stack(against, 1).clamp(min=torch.finfo(torch.float32).min)
+        found[self._behind(NEGATIVE, logits, wanted)] = -torch.inf
+        scores: FloatArray = found.numpy().astype(np.float32)
+        return scores
+
     @property
     def has_negatives(self) -> bool:
         """Whether there are phrases of what is not wanted."""
@@ -174,6 +195,11 @@ class Vocabulary:
 def default_threshold(model: TextImageModel) -> float:
     """Least text score of an answer, where neither request nor preset says."""
     return SOFTMAX_THRESHOLD if model.bias is None else SIGMOID_THRESHOLD
+
+
+def certain_score(words: Vocabulary) -> float:
+    """Text score from which a mask shows what a phrase names, however little else agrees."""
+    return SOFTMAX_CERTAIN if words.bias is None else SIGMOID_CERTAIN
 
 
 def _rivals(words: Sequence[str], vectors: Tensor, phrase_of: IntArray, count: int) -> BoolArray:

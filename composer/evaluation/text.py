@@ -158,10 +158,11 @@ class PhotoQuestions:
         self._model = text_image_model(scene, request.clip, request.pretrained)
         self._sight = sight_of(scene, self._model, request)
         self.threshold = float(thresholds_of(request, self._sight)[0])
+        self._words: dict[str, Vocabulary] = {}
 
     def answers(self, phrase: str) -> dict[str, Instances]:
         """The answer of each way."""
-        words, request = Vocabulary.of(self._model, [phrase]), self._request(phrase)
+        words, request = self._words_of(phrase), self._request(phrase)
         found: dict[str, Instances] = {
             way: answer(self._sight, words, replace(request, route=way)) for way in self._protocol.routes
         }
@@ -174,7 +175,7 @@ class PhotoQuestions:
 
         Beside them those of the second look, where the route takes one.
         """
-        words = Vocabulary.of(self._model, [phrase])
+        words = self._words_of(phrase)
         request = replace(self._request(phrase), route=self._protocol.routes[0])
         route = route_of(request, self._sight.scene)
         named = named_by(route, self._sight, words, request)
@@ -183,6 +184,12 @@ class PhotoQuestions:
 
     def _request(self, phrase: str) -> Text:
         return replace(self._protocol.request, phrases=(phrase,))
+
+    def _words_of(self, phrase: str) -> Vocabulary:
+        """The same each time, since what was seen for it is kept."""
+        if phrase not in self._words:
+            self._words[phrase] = Vocabulary.of(self._model, [phrase])
+        return self._words[phrase]
 
     def _best_of_all(self, words: Vocabulary) -> Instances:
         """FastSAM's rule: a softmax over the masks for one phrase, and the highest is the answer."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from adapters.detector import UltralyticsDetector
@@ -14,7 +17,8 @@ from composer import Composer, Detect, detector_training
 from composer.detector_data import write_dataset
 from composer.detector_training import is_detector_run, read_detector_run
 from composer.training_data import DataSet, write_panoptic
-from sam.errors import UsageError
+from sam.checkpoints import read_weights
+from sam.errors import CheckpointError, UsageError
 from sam.training.data import LabelledPhoto
 from sam.training.panoptic import read_rgb
 from sam.training.shapes import made_photos
@@ -91,6 +95,44 @@ def test_a_run_from_its_file_to_its_weights(config: Path, tmp_path: Path) -> Non
     assert again.stat().st_mtime_ns == before
 
 
+def test_a_run_may_start_from_weights_of_ours(config: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "sam/weights/tiny-detector.safetensors", tmp_path / "first.safetensors")
+    chosen = "start: first.safetensors\nlearning_rate: 1.0e-9\nmosaic: 0\n"
+    config.write_text(TEXT + chosen)
+    run = read_detector_run(config)
+    assert (run.learning_rate, run.mosaic) == (1e-9, 0)
+    path = detector_training.train(
+        run, tmp_path / "run", data=run.root, packed=tmp_path / "packed", device="cpu"
+    )
+    # At such a rate nothing is learnt: what comes out is what went in, at half precision.
+    first, last = (read_weights(one).tensors for one in (tmp_path / "first.safetensors", path))
+    assert first.keys() == last.keys()
+    convolutions = [name for name in first if name.endswith("conv.weight")]
+    assert len(convolutions) > 50
+    for name in convolutions:
+        torch.testing.assert_close(last[name].float(), first[name].float(), rtol=1e-2, atol=1e-4)
+    told = json.loads((tmp_path / "run/run.json").read_text())
+    assert told["start"] == "first.safetensors" and told["mosaic"] == 0
+    with pytest.raises(UsageError, match="of another run"):  # from scratch, in the folder of this one
+        detector_training.train(
+            replace(run, start=None),
+            tmp_path / "run",
+            data=run.root,
+            packed=tmp_path / "packed",
+            device="cpu",
+        )
+
+
+def test_weights_of_another_architecture_are_no_start(config: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "sam/weights/tiny-detector.safetensors", tmp_path / "first.safetensors")
+    config.write_text(TEXT.replace("yolo11n.yaml", "yolov8n.yaml") + "start: first.safetensors\n")
+    run = read_detector_run(config)
+    with pytest.raises(CheckpointError, match=r"a yolo11n.yaml, where yolov8n.yaml is wanted"):
+        detector_training.train(
+            run, tmp_path / "run", data=run.root, packed=tmp_path / "packed", device="cpu"
+        )
+
+
 def test_the_folder_of_another_run_is_refused(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
@@ -123,6 +165,10 @@ def test_which_file_is_about_a_detector(config: Path) -> None:
         ("epochs: 1", "epoch: 1", "unknown key"),
         ("detector: yolo11n.yaml", "detector: 3", "detector: expected a text"),
         ("validation: {panoptic: shapes, limit_images: 4}", "", "expected a mapping with `panoptic`"),
+        ("epochs: 1", "learning_rate: 0", "expected a number above 0, to 0.1, not 0"),
+        ("epochs: 1", "mosaic: 1.5", "expected a number from 0 to 1, not 1.5"),
+        ("epochs: 1", "start: 3", "expected a file, from this file's own folder, not 3"),
+        ("epochs: 1", "start: none.safetensors", "no such file: "),
         ("weight: 1", "weight: 0.4", "how often an epoch has each photo, at least 1, not 0.4"),
         ("skip: 4", "skip: 3", "skip holds out 3 photos"),
         ("{panoptic: shapes, weight: 1", "{shapes: 20, weight: 1", "trained on `panoptic` sets"),
