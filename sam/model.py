@@ -191,15 +191,15 @@ class SegmentAnything(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SegmentAnything:
         self._fast_encoder = ()
-        result: SegmentAnything = super()._apply(fn, recurse)
-        return result
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is derived from the weights and images: a copy makes its own."""
         return self.__dict__ | {"_fast_encoder": (), "_shared": [], "_shared_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._shared_lock = threading.Lock()
 
     @torch.inference_mode()
