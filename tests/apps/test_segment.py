@@ -16,6 +16,8 @@ from apps import segmenting
 from composer import Composer, Points
 from sam.checkpoints import file_digest, save_weights
 from sam.image_encoder.compact import CompactConfig
+from sam.inference import no_compiler
+from sam.model import SegmentAnything
 from sam.variants import DecoderConfig, ModelConfig, build_model
 
 CLICK = ("--point", "20,15")
@@ -592,3 +594,17 @@ def test_what_is_wrong_with_phrases(
 def test_the_token_route_without_a_text_slot(segment, photos: Path, clip_folders: dict[str, Path]) -> None:
     ended = segment(photos / "a.jpg", "--text", "dog", "--route", "token", "--clip", clip_folders["softmax"])
     assert ended.code == 3 and "trained with a text slot" in ended.err
+
+
+def test_compile_is_passed_on_and_a_missing_compiler_is_one_line(
+    segment, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(model: SegmentAnything, *, compile: bool) -> None:
+        if compile:
+            raise no_compiler(RuntimeError("No working C++ compiler found\nin any of: g++"))
+
+    monkeypatch.setattr(SegmentAnything, "prepare", refuse)
+    assert segment(photos / "a.jpg", *CLICK).code == 0
+    ended = segment(photos / "a.jpg", *CLICK, "--compile", "--overwrite")
+    assert ended.code == 6
+    assert "No working C++ compiler found" in ended.error and "load without compiling" in ended.error

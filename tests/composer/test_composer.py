@@ -16,6 +16,7 @@ from adapters.results import Instances
 from composer import Boxes, Composer, Everything, Points
 from composer.limits import Limits
 from sam.errors import BadImage, BadPrompt, CheckpointError, UsageError
+from sam.model import SegmentAnything
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -123,3 +124,17 @@ def test_a_single_request_may_stand_alone(composer: Composer, photo: Pixels) -> 
 def test_a_prompt_outside_names_the_image_size(composer: Composer, photo: Pixels) -> None:
     with pytest.raises(BadPrompt, match="140 px wide and 90 px high"):
         composer.open(photo).run(Points([[140, 10]]))
+
+
+def test_loading_prepares_the_encoder_and_compiles_it_when_asked(
+    small_preset: Path, photo: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Composer.load(small_preset, device="cpu", precision="fp32").model
+    assert plain.running_encoder is not plain.image_encoder
+    asked: list[bool] = []
+    monkeypatch.setattr(SegmentAnything, "prepare", lambda model, *, compile: asked.append(compile))
+    same = Composer.load(small_preset, device="cpu", precision="fp32", compile=True).model
+    Composer.load(small_preset, device="cpu", precision="fp32")
+    assert asked == [True, False]
+    (found,), (expected,) = plain.encode([photo]), same.encode([photo])
+    torch.testing.assert_close(found.features, expected.features, rtol=1e-4, atol=1e-5)
