@@ -191,7 +191,7 @@ class SegmentAnything(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SegmentAnything:
         self._fast_encoder = ()
-        result: SegmentAnything = super()._apply(fn, recurse)
+        result: SegmentAnything = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return result
 
     def __getstate__(self) -> dict[str, Any]:
@@ -199,7 +199,7 @@ class SegmentAnything(nn.Module):
         return self.__dict__ | {"_fast_encoder": (), "_shared": [], "_shared_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._shared_lock = threading.Lock()
 
     @torch.inference_mode()

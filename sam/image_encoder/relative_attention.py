@@ -91,7 +91,8 @@ def attend_in_cache(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: T
         )
         for i, j in itertools.product(range(n), range(heads))
     ]
-    return torch.stack(one_by_one).unflatten(0, (n, heads))
+    out: Tensor = torch.stack(one_by_one).unflatten(0, (n, heads))
+    return out
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor) -> Tensor:
