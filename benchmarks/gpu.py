@@ -47,7 +47,8 @@ SMALL = ModelConfig(
 )
 BATCHES = (1, 8)
 CLICKS = (64, 1024)
-GRAPH, COMPILED, PEER = "ours, CUDA graph", "ours, compiled", "segment_anything"
+GRAPH, COMPILED = f"{_report.OURS}, CUDA graph", f"{_report.OURS}, compiled"
+PEER = "segment_anything"
 Rows = list[dict[str, Any]]
 
 

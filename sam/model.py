@@ -191,8 +191,8 @@ class SegmentAnything(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SegmentAnything:
         self._fast_encoder = ()
-        result: SegmentAnything = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        return result
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is derived from the weights and images: a copy makes its own."""

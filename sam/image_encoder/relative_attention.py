@@ -91,8 +91,8 @@ def attend_in_cache(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: T
         )
         for i, j in itertools.product(range(n), range(heads))
     ]
-    out: Tensor = torch.stack(one_by_one).unflatten(0, (n, heads))
-    return out
+    joined: Tensor = torch.stack(one_by_one).unflatten(0, (n, heads))
+    return joined
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor) -> Tensor:
