@@ -7,7 +7,6 @@ telemetry and its habit of installing packages are switched off first.
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 import os
 import re
@@ -23,10 +22,10 @@ import torch
 
 from adapters.base import Scene
 from adapters.detections import Detections
-from sam.checkpoints import load_weights, read_weights, save_weights
+from adapters.own_detectors import OWN_SUFFIX, About, read_about
+from sam.checkpoints import load_weights, save_weights
 from sam.errors import CheckpointError, EnvironmentProblem, UsageError
 
-OWN_SUFFIX = ".safetensors"
 CODELESS = ".onnx"
 """The one kind of file of ultralytics' that is read without running code of its author's. Whatever is not
 named here needs trust: a pickle may have any suffix, and none."""
@@ -36,7 +35,6 @@ TASKS = ("detect", "segment", "pose")
 NAMES_LISTED = 80
 TEXT_MODEL_PACKAGES = {"clip": "pip install git+https://github.com/ultralytics/CLIP.git"}
 """What is not on PyPI under the name by which it is imported."""
-PUBLISHED_ARCHITECTURE = re.compile(r"[a-z0-9-]+\.yaml")
 
 
 class UltralyticsDetector:
@@ -146,12 +144,8 @@ class UltralyticsDetector:
             metadata: more texts for the file.
         """
         network = self._model.model
-        about = {
-            "architecture": str(network.yaml["yaml_file"]),
-            "names": json.dumps(list(self.names)),
-            "image_size": str(image_size),
-        }
-        save_weights(network, path, metadata={**(metadata or {}), **about})
+        about = About(str(network.yaml["yaml_file"]), self.names, image_size)
+        save_weights(network, path, metadata={**(metadata or {}), **about.to_metadata()})
 
     def _numbers(self, classes: Sequence[str]) -> list[int]:
         if self.open_vocabulary:
@@ -265,41 +259,18 @@ def train(
 
 
 def _load_own(path: Path, expected: str | None = None) -> UltralyticsDetector:
-    about = read_weights(path).metadata
-    missing = [key for key in ("architecture", "names", "image_size") if key not in about]
-    if missing:
+    about = read_about(path)
+    if expected not in (None, about.architecture):
         raise CheckpointError(
-            f"{path}: not a detector of ours (its metadata lacks {', '.join(missing)})",
+            f"{path}: a {about.architecture}, where {expected} is wanted",
             code="detector_invalid",
             field="detector",
         )
-    if expected not in (None, about["architecture"]):
-        raise CheckpointError(
-            f"{path}: a {about['architecture']}, where {expected} is wanted",
-            code="detector_invalid",
-            field="detector",
-        )
-    if not PUBLISHED_ARCHITECTURE.fullmatch(about["architecture"]):  # a path could lead to a pickle
-        raise CheckpointError(
-            f"{path}: {about['architecture']!r} is not the name of an ultralytics architecture",
-            code="detector_invalid",
-            field="detector",
-        )
-    try:
-        names, image_size = json.loads(about["names"]), int(about["image_size"])
-        if not (names and isinstance(names, list) and all(isinstance(name, str) for name in names)):
-            raise ValueError(f"names are {names!r:.80}")
-    except ValueError as error:
-        raise CheckpointError(
-            f"{path}: the metadata of this detector is damaged ({error})",
-            code="detector_invalid",
-            field="detector",
-        ) from error
     ultralytics = _ultralytics()
-    description = _packaged(about["architecture"])
+    description = _packaged(about.architecture)
     if description is None:
         raise CheckpointError(
-            f"{path}: ultralytics {ultralytics.__version__} has no architecture {about['architecture']!r}",
+            f"{path}: ultralytics {ultralytics.__version__} has no architecture {about.architecture!r}",
             code="detector_invalid",
             field="detector",
         )
@@ -310,12 +281,12 @@ def _load_own(path: Path, expected: str | None = None) -> UltralyticsDetector:
     untyped: Any = tasks
     reader: Any = YAML
     shapes = dict(reader.load(description))
-    shapes |= {"scale": untyped.guess_model_scale(about["architecture"]), "yaml_file": about["architecture"]}
-    network = untyped.DetectionModel(shapes, nc=len(names), verbose=False)
+    shapes |= {"scale": untyped.guess_model_scale(about.architecture), "yaml_file": about.architecture}
+    network = untyped.DetectionModel(shapes, nc=len(about.names), verbose=False)
     load_weights(network, path)
-    network.names = dict(enumerate(names))
+    network.names = dict(enumerate(about.names))
     model.model = network.eval()
-    return UltralyticsDetector(model, str(path), image_size)
+    return UltralyticsDetector(model, str(path), about.image_size)
 
 
 def _packaged(architecture: str) -> Path | None:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from adapters.rle import RLE, BoolArray, IntArray
-from adapters.run_encoding import encode_many
+from adapters.mask_runs import MaskRuns
+from adapters.rle import BoolArray, IntArray
 from adapters.tiles import TILE
 
 Words = npt.NDArray[np.uint32]
@@ -33,43 +33,7 @@ class Tiles(NamedTuple):
     size: tuple[int, int]
 
 
-class TileRuns(NamedTuple):
-    """The foreground of n masks as k vertical runs, mask by mask in the order of COCO's encoding.
-
-    Attributes:
-        owner: (k,) int64 the mask of each run.
-        column, top, bottom: (k,) int64 pixels; rows half-open.
-        masks: n.
-    """
-
-    owner: IntArray
-    column: IntArray
-    top: IntArray
-    bottom: IntArray
-    masks: int
-
-    def areas(self) -> IntArray:
-        """(n,) int64 pixels."""
-        lengths = np.bincount(self.owner, weights=self.bottom - self.top, minlength=self.masks)
-        return lengths.astype(np.int64)
-
-    def boxes(self) -> IntArray:
-        """(n, 4) int64 tight ``x1, y1, x2, y2``, x2 and y2 one past the last pixel; zeros if empty."""
-        boxes = np.zeros((self.masks, 4), np.int64)
-        if len(self.owner):
-            begins = np.flatnonzero(np.append(True, self.owner[1:] != self.owner[:-1]))
-            ends = np.append(begins[1:], len(self.owner)) - 1
-            top, bottom = np.minimum.reduceat(self.top, begins), np.maximum.reduceat(self.bottom, begins)
-            boxes[self.owner[begins]] = np.stack([self.column[begins], top, self.column[ends] + 1, bottom], 1)
-        return boxes
-
-    def encode(self, origin: tuple[int, int], canvas: tuple[int, int]) -> list[RLE]:
-        """The masks in an image of size ``canvas`` (H, W), this one being its window at ``origin`` (x, y)."""
-        column = (self.column + origin[0]) * canvas[0] + origin[1]
-        return encode_many(column + self.top, column + self.bottom, self.owner, self.masks, canvas)
-
-
-def runs_of_tiles(tiles: Tiles) -> TileRuns:
+def runs_of_tiles(tiles: Tiles) -> MaskRuns:
     """The runs of all masks of ``tiles``.
 
     A tile turns where a pixel differs from the one above it, be that in the tile above. Tiles like the one
@@ -91,7 +55,7 @@ def runs_of_tiles(tiles: Tiles) -> TileRuns:
     places.sort()
     upright, top = np.divmod(places[0::2], height)
     owner, left = np.divmod(upright, width)
-    return TileRuns(owner, left, top, places[1::2] - upright * height, len(slots))
+    return MaskRuns(owner, left, top, places[1::2] - upright * height, len(slots))
 
 
 def _table_of_words(tiles: Tiles) -> tuple[npt.NDArray[np.int32], Words]:

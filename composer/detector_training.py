@@ -72,7 +72,7 @@ def read_detector_run(path: Path) -> DetectorRun:
     for key, text in texts.items():
         if not isinstance(text, str) or not text:
             raise config_error(path, (key,), f"expected a text, not {text!r}")
-    numbers = {key: _whole(path, key, values.get(key, default)) for key, default in _NUMBERS.items()}
+    numbers: dict[str, Any] = {key: _whole(path, key, values.get(key, d)) for key, d in _NUMBERS.items()}
     sets, long_side, root = read_data(path, values)
     validation = read_validation(path, values.get("validation"))
     if validation is None or validation.format != "panoptic":

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from adapters.results import FloatArray
 from adapters.rle import RLE, BoolArray, IntArray, areas
 
+Weights = npt.NDArray[np.float64]
 SHARPNESS = 0.5
 """Exponent of the odds that make a weight: how far the text-image model is trusted with outlines."""
 OUTLINE = 3.0
@@ -40,8 +42,8 @@ class Overlaps(NamedTuple):
             holds the other.
     """
 
-    iou: np.ndarray[tuple[int, int], np.dtype[np.float64]]
-    clash: np.ndarray[tuple[int, int], np.dtype[np.bool_]]
+    iou: npt.NDArray[np.float64]
+    clash: BoolArray
 
 
 def overlaps(rles: Sequence[RLE]) -> Overlaps:
@@ -57,7 +59,7 @@ def overlaps(rles: Sequence[RLE]) -> Overlaps:
 
 
 def outlines(
-    between: Overlaps, weights: FloatArray, scores: FloatArray, eligible: BoolArray, certain: float
+    between: Overlaps, weights: Weights, scores: FloatArray, eligible: BoolArray, certain: float
 ) -> tuple[IntArray, FloatArray]:
     """The masks that stand for the objects of one phrase, the highest expected IoU first.
 
@@ -94,7 +96,7 @@ def outlines(
     return np.array(chosen, np.int64), np.array(best, np.float32)
 
 
-def weights_of(fit: FloatArray, predicted_iou: FloatArray) -> FloatArray:
+def weights_of(fit: FloatArray, predicted_iou: FloatArray) -> Weights:
     """(n,) weights that add up to 1, or are all 0 where nothing fits.
 
     Args:
@@ -104,5 +106,6 @@ def weights_of(fit: FloatArray, predicted_iou: FloatArray) -> FloatArray:
     logits = SHARPNESS * (fit.astype(np.float64) + OUTLINE * np.nan_to_num(predicted_iou).clip(0, 1))
     if not np.isfinite(logits).any():
         return np.zeros(len(fit))
-    weights: FloatArray = np.exp(logits - logits.max())
-    return weights / weights.sum()
+    weights: Weights = np.exp(logits - logits.max())
+    weights /= weights.sum()
+    return weights

@@ -43,6 +43,7 @@ def from_detector(sight: Sight, words: Vocabulary, meant: tuple[tuple[str, ...],
     scores = named.instances.detector_score[:, None]
     # What the detector knows it knows better: an apple that it takes for an orange is none.
     relevance = np.where(by_name, known * scores * (scores >= KNOWN_CONF), named.relevance)
+    assert named.fit is not None
     fit = np.where(by_name, -np.inf, named.fit).astype(np.float32)
     return Named(named.instances, relevance.astype(np.float32), known & by_name, fit)
 

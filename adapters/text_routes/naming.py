@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from adapters.clip import TextImageModel
 
 Pixels = npt.NDArray[np.uint8]
-CROPS_AT_ONCE = 64
+PICTURES_BUDGET = 32 << 20
+"""Most bytes of pictures shown to the text-image model at once, as float32: 53 of 224 x 224 pixels."""
 SAME_OUTLINE = 0.8
 """IoU from which two masks are one object whatever their labels."""
 ALSO = 0.25
@@ -92,6 +93,7 @@ class Named:
 
     def only(self, phrases: BoolArray) -> Named:
         """The same masks for some phrases (P,) alone, the others' relevance 0."""
+        assert self.fit is not None
         fit = np.where(phrases, self.fit, -np.inf).astype(np.float32)
         return replace(self, relevance=self.relevance * phrases.astype(np.float32), fit=fit)
 
@@ -121,8 +123,9 @@ def look_at(
     kept = instances[instances.areas > 0]
     side = max(model.size)
     parts = [torch.zeros(0, model.width)]
-    for start in range(0, len(kept), CROPS_AT_ONCE):
-        some = list(zip(kept.rles, kept.boxes, strict=True))[start : start + CROPS_AT_ONCE]
+    at_once = max(1, PICTURES_BUDGET // (12 * side**2 * len(looks)))
+    for start in range(0, len(kept), at_once):
+        some = list(zip(kept.rles, kept.boxes, strict=True))[start : start + at_once]
         shown = [show_region(image, rle, box, side, look) for rle, box in some for look in looks]
         vectors = model.encode_pictures(shown).reshape(len(some), len(looks), -1)
         parts.append(F.normalize(vectors.mean(1), dim=-1))
@@ -149,7 +152,7 @@ def answers(
         strict: (P,) bool, phrases whose threshold counts for what a detector knows too; None: none.
         limit: at most so many masks of each phrase.
     """
-    assert named.known is not None and named.fit is not None
+    assert named.known is not None
     passes = (named.relevance >= thresholds) & (named.relevance > 0)
     passes |= named.known & (named.relevance > 0) & ~(np.zeros(1, bool) if strict is None else strict)
     # A detector's score says nothing of how well the text-image model's other phrases fit, nor they of it.
@@ -157,24 +160,13 @@ def answers(
     best = np.where(named.known, 0, odds).max(1, initial=0.0)
     enough = named.known | (odds >= ALSO * best[:, None])
     parts, sure = [_unlabelled(named.instances[[]])], [np.zeros(0, bool)]
-    certain = certain_score(words)
     for number, phrase in enumerate(words.phrases):
         chosen = passes[:, number] & enough[:, number]
         if not chosen.any():
             continue
-        known = np.flatnonzero(chosen & named.known[:, number])
-        fit, scores = named.fit[:, number], named.relevance[:, number]
-        standing, theirs = outlines(
-            named.overlaps,
-            weights_of(fit, named.instances.predicted_iou),
-            np.where(chosen & ~named.known[:, number], scores, 0),
-            np.isfinite(fit) & enough[:, number] & ~named.known[:, number],
-            certain,
-        )
-        numbers, best = np.append(known, standing), np.append(scores[known], theirs)
-        first = distinct([named.instances.rles[i] for i in numbers], best)
-        parts.append(labelled(named.instances[numbers[first]], phrase, number, best[first]))
-        sure.append(named.known[numbers[first], number])
+        first, scores = _objects(named, number, chosen, enough[:, number], certain_score(words))
+        parts.append(labelled(named.instances[first], phrase, number, scores))
+        sure.append(named.known[first, number])
     found, certain = Instances.concatenate(parts), np.concatenate(sure)
     order = np.argsort(-found.scores, kind="stable")
     found = _named_once(found[order], certain[order])
@@ -182,6 +174,33 @@ def answers(
         return found
     best_of_each = [np.flatnonzero(found.prompt_index == p)[:limit] for p in range(len(words.phrases))]
     return found[np.sort(np.concatenate(best_of_each))]
+
+
+def _objects(
+    named: Named, number: int, chosen: BoolArray, enough: BoolArray, certain: float
+) -> tuple[IntArray, FloatArray]:
+    """The masks that answer one phrase, each object once, and their text scores.
+
+    Args:
+        named: masks.
+        number: of the phrase.
+        chosen: (n,) bool, those that fit it well enough.
+        enough: (n,) bool, those that no other phrase fits much better.
+        certain: see :func:`adapters.text_routes.agreement.outlines`.
+    """
+    assert named.known is not None and named.fit is not None
+    known, fit, scores = named.known[:, number], named.fit[:, number], named.relevance[:, number]
+    standing, theirs = outlines(
+        named.overlaps,
+        weights_of(fit, named.instances.predicted_iou),
+        np.where(chosen & ~known, scores, 0),
+        np.isfinite(fit) & enough & ~known,
+        certain,
+    )
+    told = np.flatnonzero(chosen & known)
+    numbers, every = np.append(told, standing), np.append(scores[told], theirs)
+    first = distinct([named.instances.rles[i] for i in numbers], every)
+    return numbers[first], every[first]
 
 
 def settled(

@@ -5,6 +5,8 @@ For what has no outline of its own in a grid of clicks (grass, a crowd), and whe
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from scipy import ndimage
@@ -45,9 +47,7 @@ def from_points(sight: Sight, words: Vocabulary, phrases: BoolArray | None = Non
     for number in range(len(words.phrases)):
         if phrases is not None and not phrases[number]:
             continue
-        parts.append(
-            sight.once(("points", id(words), number), words, lambda n=number: _of_one(sight, words, n))
-        )
+        parts.append(sight.once(("points", id(words), number), words, partial(_of_one, sight, words, number)))
     return Named.concatenate(parts)
 
 

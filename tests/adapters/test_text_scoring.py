@@ -11,8 +11,19 @@ import torch
 
 from adapters.results import Instances
 from adapters.rle import bounding_boxes, encode_mask
-from adapters.text_routes.naming import Named, answers, close, distinct, inner_point, suggestions
+from adapters.text_routes import naming
+from adapters.text_routes.naming import (
+    Named,
+    answers,
+    close,
+    distinct,
+    inner_point,
+    look_at,
+    suggestions,
+)
+from adapters.text_routes.sight import Sight
 from adapters.text_routes.vocabulary import BACKGROUND, COMMON, Vocabulary
+from adapters.visual_prompts import LOOKS
 
 SIZE = (40, 60)
 
@@ -80,6 +91,18 @@ def test_a_sigmoid_models_score_is_its_own_probability() -> None:
     assert found[3] == 0  # a word of the fixed lists fits better by more than the slack
     assert 0 < found[1] < 0.01  # nothing fits
     assert found[0] == 0  # it is a dog
+
+
+@pytest.mark.parametrize("bias", [None, -5.0])
+def test_masks_are_compared_by_their_logits_less_half_of_what_speaks_for_rivals(bias: float | None) -> None:
+    words = vocabulary("dog", "zebra", bias=bias, negatives=["hound"])
+    found = words.fit(PICTURES)
+    assert found.shape == (4, 2) and found.dtype == np.float32
+    others = len({*BACKGROUND, *COMMON} - {"dog"})
+    np.testing.assert_allclose(found[0, 0], 10 - np.log(1 + others) / 2, rtol=1e-4)
+    assert np.isneginf(found[1]).all(), "a negative phrase fits it better"
+    # The sky's picture has the logits of all fixed words against it, whatever the threshold.
+    np.testing.assert_allclose(found[3, 1], -(10 + np.log(others)) / 2, rtol=1e-2)
 
 
 def test_words_that_mean_the_same_do_not_compete() -> None:
@@ -191,6 +214,23 @@ def test_a_detectors_name_stays_beside_what_fits_better() -> None:
     assert answers(named, words, np.array([0.2, 0.2], np.float32)).labels == ("zebra", "dog")
 
 
+def test_an_object_is_answered_by_the_mask_that_agrees_with_the_others() -> None:
+    words = vocabulary("dog")
+    # Three outlines of one thing, and one of its corner, which fits best by a little.
+    masks = instances(PART, box(0, 0, 20, 30), box(1, 0, 21, 30), box(2, 0, 22, 30))
+    relevance = np.array([[0.8], [0.7], [0.7], [0.7]], np.float32)
+    found = answers(Named(masks, relevance), words, np.array([0.6], np.float32))
+    assert len(found) == 1 and found.boxes[0].tolist() == [1, 0, 21, 30]
+    assert found.text_score[0] == np.float32(0.7), "the best of those that it stands for"
+
+
+def test_what_was_seen_is_kept_while_it_is_asked_for() -> None:
+    sight = Sight(None, None)  # type: ignore[arg-type]
+    both = instances(LEFT, RIGHT)
+    assert sight.overlaps(both) is sight.overlaps(both)
+    assert sight.overlaps(instances(LEFT, RIGHT)) is not sight.overlaps(both)
+
+
 def test_what_was_close_is_suggested_where_one_would_click() -> None:
     words = vocabulary("dog", "zebra", "hound")
     relevance = np.array([[0.5, 0.25, 0.1], [0.1, 0.3, 0.0]], np.float32)
@@ -217,3 +257,21 @@ def test_joining_and_narrowing() -> None:
     assert one.only(np.array([True, False])).best().tolist() == pytest.approx([0.2, 0])
     nothing = Named(instances(LEFT)[[]], np.zeros((0, 2), np.float32))
     assert nothing.best().tolist() == [0, 0]
+
+
+def test_crops_are_shown_within_a_budget(make_coloured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each crop once, whatever the words; few at a time give the same vectors."""
+    coloured = make_coloured()
+    scene, model, candidates = coloured.scene, coloured.model, coloured.candidates
+    whole = look_at(scene.image, candidates, model)
+    assert model.pictures == len(candidates) * len(LOOKS)
+    shown: list[int] = []
+    encode = model.encode_pictures
+    monkeypatch.setattr(model, "encode_pictures", lambda many: shown.append(len(many)) or encode(many))
+    monkeypatch.setattr(naming, "PICTURES_BUDGET", 2 * len(LOOKS) * 12 * 32**2)
+    few = look_at(scene.image, candidates, model)
+    assert shown == [2 * len(LOOKS), len(LOOKS)]
+    torch.testing.assert_close(few.vectors, whole.vectors)
+    for phrases in (["red"], ["green", "blue"]):
+        few.named(Vocabulary.of(model, phrases))
+    assert shown == [2 * len(LOOKS), len(LOOKS)]
