@@ -37,10 +37,12 @@ def page_options(composer: Composer) -> dict[str, Any]:
     from apps.demo.theme import make_theme
 
     here = Path(__file__).parent
+    # Not as css_paths: gradio would rewrite the selectors, and some inside of @media would match nothing then.
+    styles = (here / "page.css").read_text(encoding="utf-8")
+    script = (here / "page.js").read_text(encoding="utf-8")
     return {
         "theme": make_theme(),
-        "css_paths": [here / "page.css"],
-        "head": f"<script>{(here / 'page.js').read_text(encoding='utf-8')}</script>",
+        "head": f"<style>{styles}</style><script>{script}</script>",
         "favicon_path": str(here / "icon.svg"),
         "footer_links": ["api"],
         "max_file_size": composer.limits.max_body_bytes,

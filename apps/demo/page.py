@@ -37,14 +37,14 @@ def build(composer: Composer, max_queue: int) -> gr.Blocks:
     with demo:
         gr.HTML(_header(composer), elem_id="masthead", padding=False)
         with gr.Row(elem_id="desk"):
-            with gr.Column(scale=5, min_width=320, elem_id="ask"):
+            with gr.Column(scale=5, min_width=280, elem_id="ask"):
                 stage = controls.stage(examples)
                 tabs, page_tabs = {}, {}
                 with gr.Tabs(elem_id="ways", overflow_behavior="wrap"):
                     for mode, title in TABS.items():
                         with gr.Tab(title, id=mode, elem_id=f"tab-{mode}") as tabs[mode]:
                             page_tabs[mode] = _controls(mode, composer)
-            with gr.Column(scale=5, min_width=320, elem_id="answer"):
+            with gr.Column(scale=5, min_width=280, elem_id="answer"):
                 view = controls.result_view()
         plain = {mode: page_tabs[mode] for mode in ("everything", "detect", "edges", "proposals")}
         wire(

@@ -41,6 +41,8 @@ def make_theme() -> gr.themes.Base:
     return theme.set(
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
+        background_fill_secondary="*neutral_100",
+        background_fill_secondary_dark="*neutral_950",
         body_text_color="*neutral_900",
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_400",
