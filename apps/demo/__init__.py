@@ -24,9 +24,9 @@ def build_demo(composer: Composer) -> gradio.Blocks:
     Args:
         composer: answers; a photo is encoded once for all tabs and endpoints.
     """
-    from apps.demo.page import build
+    from apps.demo.page import build, in_a_loop
 
-    return build(composer, MAX_QUEUE)
+    return in_a_loop(lambda: build(composer, MAX_QUEUE))
 
 
 def page_options(composer: Composer) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def page_options(composer: Composer) -> dict[str, Any]:
     from apps.demo.theme import make_theme
 
     here = Path(__file__).parent
-    # Not as css_paths: gradio would rewrite the selectors, and some inside of @media would match nothing then.
+    # Not as css_paths: gradio rewrites the selectors there, and some inside of @media match nothing then.
     styles = (here / "page.css").read_text(encoding="utf-8")
     script = (here / "page.js").read_text(encoding="utf-8")
     return {

@@ -102,7 +102,7 @@ class Desk:
         return [*self.stage(Session(path), "everything"), *nothing()]
 
     def stage(self, session: Session, mode: Mode) -> Updates:
-        """Session, the photo with the tab's marks, and the corner that waits, for the page's rubber band.
+        """Session, the photo with the tab's marks, and for the page's script the tab and the corner that waits.
 
         Raises:
             UsageError, BadImage: see :meth:`apps.demo.photos.Photos.open`.
@@ -110,7 +110,7 @@ class Desk:
         opened = self.photos.open(session.path)
         shown = served(f"{Path(session.name).stem}.jpg", showing.jpeg(draw_marks(opened, session, mode)))
         corner = session.pending if mode == "box" else None
-        if corner is None:
-            return [session, shown, ""]
-        x, y = (value * opened.scale for value in corner)
-        return [session, shown, f'<span data-x="{x:.1f}" data-y="{y:.1f}"></span>']
+        place = ""
+        if corner is not None:
+            place = ' data-x="{:.1f}" data-y="{:.1f}"'.format(*(value * opened.scale for value in corner))
+        return [session, shown, f'<span data-tab="{mode}"{place}></span>']

@@ -19,7 +19,7 @@
 
   // ---- the box from the corner that waits (#pending holds it, in pixels of the picture) to the pointer ----
   const drawBand = (event) => {
-    const corner = document.querySelector("#pending span");
+    const corner = document.querySelector("#pending span[data-x]");
     const image = document.querySelector("#photo img");
     if (!corner || !image || event.target !== image) return hide("band");
     const frame = image.getBoundingClientRect();

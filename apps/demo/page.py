@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import gradio as gr
 
@@ -16,6 +18,7 @@ from apps.demo.session import Mode
 from composer.composer import Composer
 
 TITLE = "sam-composer"
+T = TypeVar("T")
 DAY = 24 * 60 * 60
 TABS: dict[Mode, str] = {
     "click": "Click",
@@ -46,6 +49,7 @@ def build(composer: Composer, max_queue: int) -> gr.Blocks:
                             page_tabs[mode] = _controls(mode, composer)
             with gr.Column(scale=5, min_width=280, elem_id="answer"):
                 view = controls.result_view()
+        add_endpoints(photos)  # first: they are to have the plain names, and events of the page any others
         plain = {mode: page_tabs[mode] for mode in ("everything", "detect", "edges", "proposals")}
         wire(
             demo,
@@ -55,9 +59,25 @@ def build(composer: Composer, max_queue: int) -> gr.Blocks:
             ),
             Desk(photos, examples),
         )  # fmt: skip
-        add_endpoints(photos)
     demo.queue(max_size=max_queue, default_concurrency_limit=1)
     return demo
+
+
+def in_a_loop(make: Callable[[], T]) -> T:
+    """What ``make`` makes, with an event loop running: gradio leaves loops of its own open where none is."""
+
+    async def made() -> T:
+        return make()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        loop = asyncio.new_event_loop()
+        try:
+            return loop.run_until_complete(made())
+        finally:
+            loop.close()
+    return make()
 
 
 def _controls(mode: Mode, composer: Composer) -> Any:
