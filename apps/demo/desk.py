@@ -102,7 +102,7 @@ class Desk:
         return [*self.stage(Session(path), "everything"), *nothing()]
 
     def stage(self, session: Session, mode: Mode) -> Updates:
-        """Session, the photo with the tab's marks, and for the page's script the tab and the corner that waits.
+        """Session, the photo with the tab's marks, and for the page's script the tab and a corner that waits.
 
         Raises:
             UsageError, BadImage: see :meth:`apps.demo.photos.Photos.open`.

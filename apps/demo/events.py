@@ -48,13 +48,13 @@ def wire(demo: gr.Blocks, page: Page, desk: Desk) -> None:
         event.then(questions.files, found, files, **{**ASKING, "show_progress": "hidden"})
 
     _wire_photo(demo, page, desk, (session, mode), stage, result)
-    marked = _wire_marks(page, desk, (session, mode), stage)
-    for event in marked:
-        asked = event.then(
-            questions.marks, [session, mode, page.click.three, page.box.refine], result, **ASKING, **shown
-        )
-        with_files(asked)
-    _wire_text(page, desk, questions, (session, mode), [*stage, *page.text.suggestions, *result], with_files)
+    marks = [session, mode, page.click.three, page.box.refine]
+    for event in _wire_marks(page, desk, (session, mode), stage):
+        with_files(event.then(questions.marks, marks, result, **ASKING, **shown))
+    for_text = [*stage, *page.text.suggestions, *result]
+    clicked = page.stage.photo.select(desk.mark, [session, mode, page.click.sign], stage, **QUICK)
+    with_files(clicked.then(questions.at_click, [*marks, *page.text.values], for_text, **ASKING, **shown))
+    _wire_text(page, desk, questions, (session, mode), for_text, with_files)
     for name, tab in page.plain.items():
         with_files(tab.run.click(getattr(questions, name), [session, *tab.values], result, **ASKING, **shown))
     run, name_box = page.pipeline.run, page.pipeline.name
@@ -88,9 +88,9 @@ def _turn(desk: Desk, name: Mode, session: Session) -> list[Any]:
 
 
 def _wire_marks(page: Page, desk: Desk, states: tuple[gr.State, gr.State], stage: list[Any]) -> list[Any]:
-    """The events after which clicks and boxes are asked for again."""
+    """The events, besides clicks on the photo, after which clicks and boxes are asked for again."""
     session, mode = states
-    events = [page.stage.photo.select(desk.mark, [session, mode, page.click.sign], stage, **QUICK)]
+    events = []
     for tab in (page.click, page.box):
         events.append(tab.undo.click(desk.undo, [session, mode], stage, **QUICK))
         events.append(tab.clear.click(desk.clear, [session, mode], stage, **QUICK))

@@ -58,7 +58,7 @@ class Questions:
 
     @politely(TEXT_WIDGETS)
     def text(
-        self, session: Session, mode: Mode, *values: Any, progress: gr.Progress = _NO_PROGRESS
+        self, session: Session, mode: Mode, progress: gr.Progress = _NO_PROGRESS, *values: Any
     ) -> Updates:
         """The phrases, at the place of a click if the session has one; suggestions where it is unsure."""
         if mode != "text":
@@ -75,6 +75,23 @@ class Questions:
             buttons[number] = gr.update(value=said, visible=True)
         stage = self.desk.stage(replace(session, suggestions=places), "text")
         return [*stage, *buttons, *result(found, self.photos)]
+
+    def at_click(
+        self,
+        session: Session,
+        mode: Mode,
+        three: bool,
+        refine: bool,
+        progress: gr.Progress = _NO_PROGRESS,
+        *values: Any,
+    ) -> Updates:
+        """What a click on the photo asks for, in the tab Text too, where it is the place of the phrase."""
+        if mode == "text":
+            return self.text(session, mode, progress, *values)
+        return [
+            *[gr.skip()] * (TEXT_WIDGETS - RESULT_WIDGETS),
+            *self.marks(session, mode, three, refine, progress),
+        ]
 
     @politely(RESULT_WIDGETS)
     def everything(

@@ -169,7 +169,7 @@ class Visit:
 
 @pytest.fixture(scope="session")
 def desktop(chromium: Any) -> Iterator[Any]:
-    """One profile for all visits from a desktop: its cache holds the page's parts from the second visit on."""
+    """One profile for all visits from a desktop: its cache holds the page's parts from the second on."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     yield context
     context.close()

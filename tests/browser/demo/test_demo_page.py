@@ -103,6 +103,12 @@ def test_a_phrase_without_an_answer_suggests_a_click(visit: Any, screenshots: Pa
     assert visit.press("#suggestion-0").startswith("1 mask")
     assert "bicycle" in page.inner_text("#result .legend-item")
     page.screenshot(path=screenshots / "text.png", full_page=True)
+
+    # A click on the photo is the place of the phrase, too.
+    page.fill("#phrases :is(input, textarea)", "person")
+    assert visit.answer(lambda: visit.click(130, 560)).startswith("1 mask")
+    (mask,) = masks_of(visit.download("#download-coco"))
+    assert mask[560, 130] and "person" in page.inner_text("#result .legend-item")
     assert not visit.errors
 
 
