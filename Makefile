@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 VENV_GOOD := $(shell test "$$(cat $(STAMP) 2>/dev/null)" = "$(CURDIR)" \
 	&& $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo yes)
 
-.PHONY: help setup demo test check lint types layers bench clean distclean rebuild
+.PHONY: help setup demo browser screenshots test check lint types layers bench clean distclean rebuild
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -18,6 +18,8 @@ help:
 	@echo "make test       run the tests, with the coverage gate"
 	@echo "make check      lint, types, layers, then the tests: what CI runs"
 	@echo "make bench      run every script in benchmarks/, and write the tables of docs/performance.md"
+	@echo "make browser    install Debian's Chromium for the tests in tests/browser, where apt and root are"
+	@echo "make screenshots  draw the pictures of docs/demo.md anew (needs Chromium)"
 	@echo "make clean      remove caches, builds and out/demo; distclean removes $(VENV) too"
 	@echo "PYTHON=python3.12 chooses the interpreter, PYTEST_ARGS='-k boxes --no-cov' is passed on to pytest."
 
@@ -38,6 +40,13 @@ rebuild:
 
 demo: setup
 	@$(BIN)/python examples/demo.py
+
+# Never fails: without Chromium the tests that need one are skipped, and say so.
+browser:
+	@sh tests/browser/install-chromium.sh
+
+screenshots: setup
+	@$(BIN)/python docs/screenshots.py
 
 test: setup
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) --cov
