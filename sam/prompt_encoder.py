@@ -103,6 +103,20 @@ class PromptEncoder(nn.Module):
         embedded: Tensor = self.mask_downscaling(mask_logits[:, None])
         return embedded
 
+    def embed_labelled(self, xy: Tensor, labels: Tensor) -> Tensor:
+        """Tokens of points of any kind.
+
+        Args:
+            xy: (N, K, 2) pixels of the padded square.
+            labels: (N, K) int64: -1 padding, 0 background, 1 object, 2 and 3 a box's upper left and lower
+                right corner.
+
+        Returns:
+            (N, K, C).
+        """
+        kinds = torch.cat([self.not_a_point_embed.weight, *(self._kind(i) for i in range(4))])
+        return self._position(xy) * (labels != PADDING_LABEL).unsqueeze(-1) + kinds[labels + 1]
+
     def _position(self, xy: Tensor) -> Tensor:
         position: Tensor = self.pe_layer((xy + 0.5) / self.image_size)
         return position
@@ -118,9 +132,7 @@ class PromptEncoder(nn.Module):
             # The published weights have always seen a padding point beside points without a box.
             points = torch.cat([points, points.new_zeros(len(points), 1, 2)], dim=1)
             labels = torch.cat([labels, labels.new_full((len(labels), 1), PADDING_LABEL)], dim=1)
-        kinds = torch.cat([self.not_a_point_embed.weight, self._kind(BACKGROUND), self._kind(FOREGROUND)])
-        position = self._position(points) * (labels != PADDING_LABEL).unsqueeze(-1)
-        return position + kinds[labels + 1]
+        return self.embed_labelled(points, labels)
 
     def _embed_boxes(self, boxes: Tensor) -> Tensor:
         corners = self._position(boxes.reshape(-1, 2, 2))

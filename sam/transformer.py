@@ -48,7 +48,10 @@ class Attention(nn.Module):
         vectors are projected instead of thousands. The keys' bias shifts all scores of a query alike, which
         the softmax does not see.
         """
-        if k.shape[0] == 1 < q.shape[0] or not self._few(q.shape[1]):  # projected once for all prompts anyway
+        exporting = torch.compiler.is_exporting()  # and then nothing depends on how many there are
+        if not exporting and k.shape[0] == 1 < q.shape[0]:  # projected once for all prompts anyway
+            return self.forward(q, k, v)
+        if not self._few(q.shape[1]):
             return self.forward(q, k, v)
         queries = self._split(self.q_proj(q)) / math.sqrt(self.head_width)
         absorbed = (queries @ self._by_head(self.k_proj.weight)).flatten(1, 2)
@@ -88,7 +91,8 @@ class Attention(nn.Module):
 
     def _few(self, count: int) -> bool:
         """Whether ``count`` vectors in all heads are fewer products than projecting the many."""
-        return self.num_heads * count < self.q_proj.out_features
+        # An exported graph serves any count, and is the same for all.
+        return torch.compiler.is_exporting() or self.num_heads * count < self.q_proj.out_features
 
     def _by_head(self, weight: Tensor) -> Tensor:
         """(heads * width, C) -> (heads, width, C)."""
