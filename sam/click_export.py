@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import logging
 import warnings
 from typing import Any
 
@@ -20,7 +18,7 @@ from sam.click_graphs import (
     MaskGraph,
     image_side,
 )
-from sam.errors import EnvironmentProblem
+from sam.export import require_onnx
 from sam.model import Embedding, SegmentAnything
 
 MOST_POINTS = 64
@@ -45,12 +43,7 @@ def export_click_graphs(model: SegmentAnything, embedding: Embedding) -> dict[st
     Raises:
         EnvironmentProblem: the packages that export ONNX are missing.
     """
-    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise EnvironmentProblem(
-            f"exporting the decoder needs {' and '.join(missing)}: pip install 'sam-composer[onnx]'",
-            code="package_missing",
-        )
+    require_onnx("onnx", "onnxscript")
     side = image_side(model, embedding)
     image = [side[name] for name in IMAGE_NAMES]
     skip_names = [name for name in SKIP_NAMES if name in side]
@@ -74,24 +67,18 @@ def export_click_graphs(model: SegmentAnything, embedding: Embedding) -> dict[st
 def _exported(
     graph: nn.Module, arguments: tuple[Tensor, ...], shapes: Any, inputs: list[str], outputs: list[str]
 ) -> bytes:
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's, about itself
-            program = torch.onnx.export(
-                graph,
-                arguments,
-                dynamo=True,
-                dynamic_shapes=shapes,
-                input_names=inputs,
-                output_names=outputs,
-                opset_version=OPSET,
-                verbose=False,
-            )
-            assert program is not None
-            data: bytes = program.model_proto.SerializeToString()
-    finally:
-        log.setLevel(level)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's, about itself
+        program = torch.onnx.export(
+            graph,
+            arguments,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=inputs,
+            output_names=outputs,
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    data: bytes = program.model_proto.SerializeToString()
     return data

@@ -1,7 +1,8 @@
 """The decoder as a page needs it: one object at a time, a new answer for every move of the pointer.
 
 Everything that does not depend on the prompt is computed once for each image, by :func:`image_side`. The rest
-is laid out for one object, in plain matrix products that onnxruntime's WebAssembly build is good at. Two graphs:
+is laid out for one object, in plain matrix products that onnxruntime's WebAssembly build is good at.
+There are two graphs:
 
 ``click``: what :func:`image_side` gives, ``point_coords`` (K, 2) and ``point_labels`` (K,) float32
 -> ``low_res_masks`` (4, 4h, 4w) logits and ``iou_predictions`` (4,), of the single-mask token and then of the
@@ -28,7 +29,6 @@ from torch.nn import functional as F
 
 from sam.mask_decoder import NUM_MASK_TOKENS
 from sam.model import Embedding, SegmentAnything
-from sam.prompt_encoder import PADDING_LABEL
 
 IMAGE_NAMES = ("keys", "first_keys", "first_values", "first_queries")
 SKIP_NAMES = ("skip_2", "skip_4")
@@ -87,9 +87,9 @@ class ClickGraph(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """See the module's text."""
         decoder: Any = self.decoder
-        token_pe = torch.cat(
-            [decoder.iou_token.weight, decoder.mask_tokens.weight, self._sparse(point_coords, point_labels)]
-        )
+        labels = point_labels.to(torch.int64)
+        sparse = self.prompt_encoder.embed_labelled(point_coords[None], labels[None])[0]
+        token_pe = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight, sparse])
         image_pe: Any = self.image_pe
         tokens, image = token_pe, keys
         for number, layer in enumerate(decoder.transformer.layers):
@@ -109,14 +109,6 @@ class ClickGraph(nn.Module):
         asked = _ask(last, tokens + token_pe, image + image_pe, image)
         tokens = decoder.transformer.norm_final_attn(tokens + asked)
         return self._draw(tokens, image, skip_2, skip_4), decoder.iou_prediction_head(tokens[:1])[0]
-
-    def _sparse(self, coords: Tensor, labels: Tensor) -> Tensor:
-        encoder: Any = self.prompt_encoder
-        kinds = torch.cat([encoder.not_a_point_embed.weight, *(e.weight for e in encoder.point_embeddings)])
-        position = encoder.pe_layer((coords + 0.5) / encoder.image_size)
-        given = (labels != PADDING_LABEL).to(position.dtype)
-        sparse: Tensor = position * given.unsqueeze(-1) + kinds[labels.to(torch.int64) + 1]
-        return sparse
 
     def _draw(self, tokens: Tensor, image: Tensor, skip_2: Tensor | None, skip_4: Tensor | None) -> Tensor:
         decoder: Any = self.decoder

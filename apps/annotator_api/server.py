@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import socket as sockets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -50,6 +54,29 @@ def server(composer: Composer, folder: str | Path, *, decoder_folder: Path | Non
     app = annotator_app(composer, folder, decoder_folder=decoder_folder)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     return uvicorn.Server(config)
+
+
+@contextmanager
+def running(composer: Composer, folder: str | Path, *, decoder_folder: Path | None = None) -> Iterator[str]:
+    """The annotator in a thread of this process, at a free port; its address, without the last slash.
+
+    Raises:
+        EnvironmentProblem: it does not start.
+    """
+    socket = bind("127.0.0.1", 0)
+    instance = server(composer, folder, decoder_folder=decoder_folder)
+    thread = threading.Thread(target=instance.run, kwargs={"sockets": [socket]}, name="annotator")
+    thread.start()
+    try:
+        while not instance.started and thread.is_alive():
+            time.sleep(0.01)
+        if not instance.started:
+            raise EnvironmentProblem("the annotator's server did not start", code="server")
+        yield f"http://127.0.0.1:{socket.getsockname()[1]}/annotate"
+    finally:
+        instance.should_exit = True
+        thread.join()
+        socket.close()
 
 
 def serve(composer: Composer, folder: str | Path, socket: sockets.socket) -> None:

@@ -7,7 +7,7 @@ const IMAGE = ["keys", "first_keys", "first_values", "first_queries"];
 const PREVIEW_PIXELS = 400_000;
 
 let ort, graphs, square, backend, click, mask, photo;
-const threads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+let threads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
 
 const handlers = { start, open, decode, draw };
 
@@ -25,8 +25,9 @@ self.onmessage = ({ data: { id, name, value } }) => {
 };
 
 /** Load the runtime and the click graph. WebGPU is taken where there is a real GPU, else WebAssembly. */
-async function start({ graphs: addresses, imageSize, wanted }) {
+async function start({ graphs: addresses, imageSize, wanted, threads: most }) {
   graphs = addresses;
+  threads = Math.min(threads, most ?? threads);
   square = imageSize;
   if (wanted !== "wasm" && (wanted === "webgpu" || (await hasGpu()))) {
     try {

@@ -14,7 +14,7 @@ const stage = $("stage");
 const view = new View(stage);
 const editor = new Editor(view, changed);
 const sync = new Sync(panel.showSaved, conflict);
-const wanted = new URLSearchParams(location.search).get("backend"); // "wasm" or "webgpu", to compare them
+const asked = new URLSearchParams(location.search); // ?backend=wasm|webgpu and ?threads=N, to compare them
 let decoder = null, project = null, key = null, names = [], opening = 0, ahead = null, meeting = null;
 
 start().catch((error) => panel.banner(error.message));
@@ -36,7 +36,7 @@ async function startDecoder(model) {
   const slow = setTimeout(() => panel.wait("Preparing the decoder: once for each model…"), 1500);
   made.ready = made.start({
     graphs: { click: api.graph(model.decoder, "click"), mask: api.graph(model.decoder, "mask") },
-    imageSize: model.image_size, wanted,
+    imageSize: model.image_size, wanted: asked.get("backend"), threads: Number(asked.get("threads")) || null,
   });
   editor.decoder = editor.drafts.decoder = decoder = made;
   try {
