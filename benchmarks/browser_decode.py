@@ -5,7 +5,7 @@
 The annotator is served from this process and used as people use it: N clicks on a photo, one after the other.
 The page itself measures each decode (`performance.measure("decode")`); the first ten are left out. Models:
 `tiny`, and ViT-B's decoder (an embedding of 64 x 64 x 256) with random weights; with as many threads as the
-machine has cores, and with one. Needs Chromium, playwright, and onnxruntime-web (`make setup`, with npm there).
+machine has cores, and with one. Needs Chromium, playwright, and onnxruntime-web (`make setup`, where npm is).
 """
 
 from __future__ import annotations
