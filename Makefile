@@ -25,10 +25,11 @@ help:
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt $(if $(VENV_GOOD),,rebuild)
+$(STAMP): pyproject.toml constraints.txt apps/annotator/vendor.py $(if $(VENV_GOOD),,rebuild)
 	@rm -f $@
 	@echo "Installing into $(VENV): about 3 GB to download, most of it PyTorch; this happens once."
 	$(BIN)/python -m pip install $(if $(CI),--quiet) --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m apps.annotator.vendor --optional
 	@printf '%s' "$(CURDIR)" > $@
 
 rebuild:
