@@ -46,6 +46,8 @@ class Composer:
     Attributes:
         cache: embeddings of images seen lately, bounded in bytes.
         companions: detectors and text-image models, loaded when they are asked for.
+        encoder_lock: held while the encoder runs: two passes at once on the same cores or card take as long
+            as one after the other, and need twice the memory.
     """
 
     def __init__(
@@ -62,8 +64,7 @@ class Composer:
         self.companions = Companions(preset, model.device)
         self.cache: EmbeddingCache[Embedding] = EmbeddingCache(limits.embedding_cache_bytes)
         model.compute_dtype = precision.dtype
-        # One encode at a time: two on the same cores or card take as long and need twice the memory.
-        self._encoder_lock = threading.Lock()
+        self.encoder_lock = threading.Lock()
         # Random weights share the empty digest, so the cache must tell two such models apart itself.
         self._weights_id = model.digest or f"random-{id(model)}"
 
@@ -162,8 +163,13 @@ class Composer:
             pixels: the image.
             image_sha256: its :func:`composer.images.digest`, where that is known already.
         """
-        key = CacheKey(image_sha256 or digest(pixels), self._weights_id, PREPROCESSING, self.precision.name)
-        return self.cache.get_or_encode(key, lambda: self._encode(pixels))
+        return self.cache.get_or_encode(
+            self.key_of(image_sha256 or digest(pixels)), lambda: self._encode(pixels)
+        )
+
+    def key_of(self, image_sha256: str) -> CacheKey:
+        """What the embedding of the image with this digest is kept under."""
+        return CacheKey(image_sha256, self._weights_id, PREPROCESSING, self.precision.name)
 
     def describe(self) -> dict[str, Any]:
         """The model as reports name it: preset, weights digest, device, precision.
@@ -183,7 +189,7 @@ class Composer:
         return about | ({"companions": companions} if companions else {})
 
     def _encode(self, pixels: npt.NDArray[np.uint8]) -> Embedding:
-        with self._encoder_lock:
+        with self.encoder_lock:
             return self.model.encode([pixels])[0]
 
 
