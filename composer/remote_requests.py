@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
+from composer.allowed_models import AllowedModels
 from composer.engine.jobs import Asked
 from composer.limits import Limits
 from composer.pipeline import Pipeline
@@ -21,22 +21,6 @@ from composer.requests import request_record
 from sam.errors import BadPrompt, SamComposerError, UsageError
 
 CODE = "request_invalid"
-
-
-@dataclass(frozen=True)
-class AllowedModels:
-    """Models beside the preset's own that strangers may name.
-
-    Attributes:
-        detectors: what they may write -> the weights file or published name that it stands for.
-        clips: what they may write -> architecture or folder, and weights or None.
-        trust: whether those detectors may be read even if that runs code in their files. Whoever starts the
-            server says so, never a request.
-    """
-
-    detectors: Mapping[str, str] = field(default_factory=dict)
-    clips: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
-    trust: bool = False
 
 
 def read_requests(items: Any, limits: Limits, allowed: AllowedModels) -> tuple[Asked, ...]:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from apps.api.envelope import API, CLIENT, REQUEST_ID
 from apps.api.problems import Problem
-from apps.api.service import ServiceSettings
+from apps.api.settings import ServiceSettings
 
 GUARDED = (f"{API}/", "/metrics")
 MAX_CLIENTS = 10_000
@@ -54,6 +54,10 @@ class Gate:
                     headers={"WWW-Authenticate": 'Bearer realm="sam-composer"'},
                 )
             scope[CLIENT] = f"token:{name}"
+        if self._is_foreign(scope):
+            return Problem(
+                403, "foreign_page", "a page of another site asks, and this server does not allow it"
+            )
         if self._quota is None or scope["method"] != "POST":
             return None
         wait = self._quota.wait(scope[CLIENT])
@@ -65,6 +69,16 @@ class Gate:
             f"{self._settings.quota} calls a minute are allowed; the next in {math.ceil(wait)} s",
             allowed={"max_per_minute": self._settings.quota},
             headers={"Retry-After": str(math.ceil(wait))},
+        )
+
+    def _is_foreign(self, scope: Scope) -> bool:
+        """Browsers say so where a page of another site sends something; it could not read the answer, only
+        cost us the work."""
+        headers = Headers(scope=scope)
+        return (
+            scope["method"] in ("POST", "DELETE")
+            and headers.get("sec-fetch-site") == "cross-site"
+            and headers.get("origin") not in self._settings.origins
         )
 
 
