@@ -103,4 +103,5 @@ def _not_yet(path: str) -> ASGIApp:
         return JSONResponse({"status": "alive"})
     if path == "/readyz":
         return JSONResponse({"status": "loading"}, 503, headers=RETRY_AFTER)
-    return Problem(503, "loading", "the model is being loaded", headers=RETRY_AFTER).response(uuid.uuid4().hex)
+    problem = Problem(503, "loading", "the model is being loaded", headers=RETRY_AFTER)
+    return problem.response(uuid.uuid4().hex)
