@@ -112,7 +112,7 @@ def _choose(name: str, known: Mapping[str, Any], field: str) -> Any:
     if name not in known:
         others = f"; this server knows {', '.join(known)}" if known else ""
         raise UsageError(
-            f"unknown {field} {name[:80]!r}: leave it out for the preset's own{others}",
+            f"this {field} is not known here: leave it out for the preset's own{others}",
             code=f"{field}_unknown",
             field=field,
             allowed=list(known),

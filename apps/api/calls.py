@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
 
 from apps.api.envelope import ARRIVED, CLIENT
+from apps.api.forms import read_form
 from apps.api.problems import CLIENT_GONE, Problem
 from apps.api.service import Service
 from composer.engine.jobs import Answered, Asked, Job, late
@@ -25,8 +25,6 @@ from composer.remote_requests import read_pipeline, read_requests
 from composer.request_limits import check_mask_budget
 from sam.errors import Cancelled
 
-MAX_FIELD_BYTES = 8 << 20
-"""Most bytes of a text field in a form: 16,000 points fit in one."""
 MAX_INTEGER_DIGITS = 18
 IMAGE_NAME = "the image"
 """What errors call it: file names that clients send are not used at all."""
@@ -178,23 +176,22 @@ async def _body(request: Request) -> bytes:
 
 async def _read_form(request: Request) -> _Fields:
     fields = _Fields()
-    async with request.form(max_files=1, max_fields=8, max_part_size=MAX_FIELD_BYTES) as form:
-        items = form.multi_items()
-        if not items:
-            raise Problem(400, "body_empty", "the form has no fields; send `image` and `requests`")
-        for name, value in items:
-            if name in fields.values or (name == "image" and fields.image is not None):
-                raise _field_problem("field_doubled", name, "is given twice")
-            if name == "image":
-                if not isinstance(value, UploadFile):
-                    raise _field_problem("field_type", name, "must be a file, with a filename")
-                fields.image = await value.read()
-            elif isinstance(value, UploadFile):
-                raise _field_problem("field_type", name, "must be a text, without a filename")
-            elif name == "requests":
-                fields.values[name] = await run_in_threadpool(parse_json, value.encode(), "requests")
-            else:
-                fields.values[name] = value
+    parts = await read_form(request.headers["content-type"], request.stream())
+    if not parts:
+        raise Problem(400, "body_empty", "the form has no fields; send `image` and `requests`")
+    for part in parts:
+        name = part.name
+        if name in fields.values or (name == "image" and fields.image is not None):
+            raise _field_problem("field_doubled", name, "is given twice")
+        if part.is_file != (name == "image"):
+            should = "a file, with a filename" if name == "image" else "a text, without a filename"
+            raise _field_problem("field_type", name, f"must be {should}")
+        if name == "image":
+            fields.image = bytes(part.data)
+        elif name == "requests":
+            fields.values[name] = await run_in_threadpool(parse_json, bytes(part.data), "requests")
+        else:
+            fields.values[name] = part.data.decode("utf-8", "replace")
     return fields
 
 
