@@ -20,3 +20,12 @@ class AllowedModels:
     detectors: Mapping[str, str] = field(default_factory=dict)
     clips: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
     trust: bool = False
+
+    def hide_paths(self, text: str) -> str:
+        """``text`` with what models stand for replaced by their names: errors name the file that they met."""
+        stand = {value: name for name, value in self.detectors.items()}
+        for name, (model, weights) in self.clips.items():
+            stand |= {value: name for value in (model, weights) if value is not None}
+        for value in sorted(stand, key=len, reverse=True):
+            text = text.replace(value, stand[value])
+        return text

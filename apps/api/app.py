@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -52,7 +52,7 @@ def create_app(service: Service) -> FastAPI:
         app.include_router(routes(service))
     app.include_router(health_routes(service, metrics))
     app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(SamComposerError, _error)
+    app.add_exception_handler(SamComposerError, _error_handler(service))
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_middleware(BodyGuard, limits=service.limits)
@@ -109,12 +109,15 @@ def _problem(request: Request, error: Exception) -> Response:
     return _answer(request, error)
 
 
-def _error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, SamComposerError)
-    problem = problem_of(error)
-    if problem.status >= 500 and problem.detail != str(error):
-        log.error("request %s: %s", request.scope[REQUEST_ID], error)
-    return _answer(request, problem)
+def _error_handler(service: Service) -> Callable[[Request, Exception], Response]:
+    def handle(request: Request, error: Exception) -> Response:
+        assert isinstance(error, SamComposerError)
+        problem = problem_of(error, service.settings.allowed.hide_paths)
+        if problem.detail != str(error):
+            log.error("request %s: %s", request.scope[REQUEST_ID], error)
+        return _answer(request, problem)
+
+    return handle
 
 
 def _http_error(request: Request, error: Exception) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.responses import Response
@@ -73,16 +73,16 @@ class Problem(Exception):
         return Response(content, self.status, headers=self.headers, media_type=MEDIA_TYPE)
 
 
-def problem_of(error: SamComposerError) -> Problem:
+def problem_of(error: SamComposerError, hide: Callable[[str], str] = str) -> Problem:
     """The problem that an error of ours is.
 
-    What the client can act on is told as it is. Errors of the server itself (5xx) may name files and devices:
-    those are for its log.
+    What the client can act on is told, after ``hide`` has taken out what is not the client's business. Errors
+    of the server itself (5xx) may name files and devices: those are for its log.
     """
     status = 415 if isinstance(error, BadImage) and error.code == "image_format" else error.http_status
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else {}
     ours = status >= 500 and not isinstance(error, Unavailable | DeadlineExceeded)
-    detail = "the server cannot do this; its log says why" if ours else str(error)
+    detail = "the server cannot do this; its log says why" if ours else hide(str(error))
     return Problem(status, error.code, detail, field=error.field, allowed=error.allowed, headers=headers)
 
 

@@ -159,10 +159,17 @@ def _settings(
 ) -> ServiceSettings:
     from apps.api.settings import ServiceSettings, read_tokens
     from composer.allowed_models import AllowedModels
+    from sam.errors import UsageError
 
     models = {}
     for entry in clips or ():
         name, _, weights = entry.partition(":")
-        models[Path(name).name] = (name, weights or None)
-    allowed = AllowedModels({Path(name).name: name for name in detectors or ()}, models, trust)
+        models[Path(name).name] = (str(Path(name)), weights or None)
+    for name in detectors or ():
+        if Path(name).suffix.lower() == ".json":
+            raise UsageError(
+                f"--allow-detector {name}: a results file knows photos by their names, and a service does not",
+                field="allow-detector",
+            )
+    allowed = AllowedModels({Path(name).name: str(Path(name)) for name in detectors or ()}, models, trust)
     return ServiceSettings(read_tokens(token_file), quota, tuple(origins or ()), allowed)
