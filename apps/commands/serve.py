@@ -168,7 +168,7 @@ def _settings(
     for name in detectors or ():
         if Path(name).suffix.lower() == ".json":
             raise UsageError(
-                f"--allow-detector {name}: a results file knows photos by their names, and a service does not",
+                f"--allow-detector {name}: a results file knows photos by name, and a service does not",
                 field="allow-detector",
             )
     allowed = AllowedModels({Path(name).name: str(Path(name)) for name in detectors or ()}, models, trust)
