@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -25,6 +25,9 @@ one; ``both``: their geometric mean."""
 TextRoute = Literal["auto", "token", "rank", "points", "detect"]
 """See :class:`adapters.text.Text`."""
 Encode = Callable[[Pixels], Embedding]
+EncodeMany = Callable[[Sequence[Pixels]], Sequence[Embedding]]
+CROPS_AT_ONCE = 4
+"""Windows encoded in one pass of the encoder: they, their embeddings and its memory are there at a time."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Scene:
         encode: gives the embedding of an image; the caller decides whether it caches.
         defaults: thresholds of the model's weights.
         companions: other models that adapters may ask for; None: there are none.
+        encode_many: as ``encode`` for several images in one pass; None: they are encoded one by one.
+        embedding: of the image, where it is there already.
     """
 
     def __init__(
@@ -79,6 +84,9 @@ class Scene:
         encode: Encode,
         defaults: Defaults,
         companions: Companions | None = None,
+        *,
+        encode_many: EncodeMany | None = None,
+        embedding: Embedding | None = None,
     ) -> None:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
             raise ValueError(f"a scene's image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
@@ -87,7 +95,8 @@ class Scene:
         self.defaults = defaults
         self.companions = companions
         self._encode = encode
-        self._embedding: Embedding | None = None
+        self._encode_many = encode_many or (lambda images: [encode(image) for image in images])
+        self._embedding = embedding
         self._lock = threading.Lock()
 
     @property
@@ -127,8 +136,29 @@ class Scene:
                 f"window {tuple(box)} must be x1, y1, x2, y2 inside the image of {width} x {height} px",
                 field="box",
             )
-        window = np.ascontiguousarray(self.image[y1:y2, x1:x2])
-        return Scene(window, self.model, self._encode, self.defaults, self.companions)
+        return self._window(np.ascontiguousarray(self.image[y1:y2, x1:x2]))
+
+    def crops(self, boxes: Sequence[tuple[int, int, int, int]]) -> Iterator[Scene]:
+        """Windows as :meth:`crop` gives them, in order, encoded :data:`CROPS_AT_ONCE` at a time.
+
+        Raises:
+            BadPrompt: an empty window, or one that leaves the image.
+        """
+        for start in range(0, len(boxes), CROPS_AT_ONCE):
+            images = [self.crop(box).image for box in boxes[start : start + CROPS_AT_ONCE]]
+            for image, embedding in zip(images, self._encode_many(images), strict=True):
+                yield self._window(image, embedding)
+
+    def _window(self, image: Pixels, embedding: Embedding | None = None) -> Scene:
+        return Scene(
+            image,
+            self.model,
+            self._encode,
+            self.defaults,
+            self.companions,
+            encode_many=self._encode_many,
+            embedding=embedding,
+        )
 
 
 class Adapter(Protocol):

@@ -88,23 +88,42 @@ def segment(
         refine: rounds in which the best mask's logits are fed back beside the prompt (App. D.4).
     """
     drawer = drawer_of(scene)
-    height, width = drawer.low_size
-    keep_logits = len(prompts) * PER_PROMPT[masks] * height * width * 4 <= KEPT_LOGITS_BUDGET
+    keep_logits = held_logits(drawer, len(prompts), masks)
     parts = []
     for start in range(0, len(prompts), PROMPTS_PER_DECODE):
         chunk = prompts[start : start + PROMPTS_PER_DECODE]
         for _ in range(refine):
             candidates = scene.decode(chunk, multimask=multimask)
             chunk = replace(chunk, mask_logits=_logits(scene, candidates, _best(candidates)))
-        answer = _answer(scene, drawer, chunk, start, multimask, masks)
+        candidates = scene.decode(chunk, multimask=multimask)
+        answer = answer_of(scene, drawer, candidates, chunk, start=start, multimask=multimask, masks=masks)
         parts.append(answer if keep_logits else answer.replace(low_res_logits=None))
     return Instances.concatenate(parts)
 
 
-def _answer(
-    scene: Scene, drawer: MaskDrawer, prompts: Prompts, start: int, multimask: bool, masks: Masks
+def held_logits(drawer: MaskDrawer, prompts: int, masks: Masks) -> bool:
+    """Whether an answer to so many prompts holds its low-resolution logits: :data:`KEPT_LOGITS_BUDGET`."""
+    height, width = drawer.low_size
+    return prompts * PER_PROMPT[masks] * height * width * 4 <= KEPT_LOGITS_BUDGET
+
+
+def answer_of(
+    scene: Scene,
+    drawer: MaskDrawer,
+    candidates: Candidates,
+    prompts: Prompts,
+    *,
+    start: int = 0,
+    multimask: bool,
+    masks: Masks,
 ) -> Instances:
-    candidates = scene.decode(prompts, multimask=multimask)
+    """The instances of decoded prompts, with their low-resolution logits.
+
+    Args:
+        candidates: of ``prompts``, decoded with ``multimask``.
+        start: number of the first prompt in its request.
+        masks: see :func:`segment`.
+    """
     index = _every(candidates) if masks == "all" else _best(candidates)
     logits = _logits(scene, candidates, index)
     drawn = drawer.draw(logits, threshold=MASK_THRESHOLD, offset=STABILITY_OFFSET)

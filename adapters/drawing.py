@@ -6,15 +6,17 @@ square tiles of the photo, and most of them need no drawing:
 
 * every output pixel is a convex combination of a few low-resolution cells, so a tile whose cells all lie
   below the lowest threshold is empty, and one whose cells all lie above the highest is full;
-* the tiles in between hold the outline. Both bilinear steps are linear and separable, so such a tile is two
-  small products with the composed weights of its rows and columns, in one batch for all masks.
+* the tiles in between hold the outline, and are drawn: see :mod:`adapters.tiles`;
+* a box needs fewer still: those of the outermost rows and columns of tiles in which the mask may begin.
 
-The outcome goes straight into runs in the frame of the whole image. ``SegmentAnything.upsample`` is the plain
-path; the tests hold the two together.
+What is drawn goes from bits straight into runs in the frame of the whole image. ``SegmentAnything.upsample``
+is the plain path; the tests hold the two together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -22,14 +24,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from adapters.rle import RLE, BoolArray, IntArray, column_runs
+from adapters.rle import RLE, IntArray
+from adapters.tile_boxes import WITHIN, WITHOUT, tight_boxes
+from adapters.tile_runs import Tiles, Words, inside_words, places_of, runs_of_tiles
+from adapters.tiles import TILE, tile_axis
 
-TILE = 32
-"""Side of a tile, pixels of the photo. :func:`_count` adds them up in bytes: at most 8 * 255 of them."""
-TILES_AT_ONCE = 4096
-"""Most tiles of upsampled logits alive at once: 16 MiB as float32."""
-BITS_BUDGET = 64 << 20
-"""Most bytes that the thresholded tiles of the masks drawn together may take."""
+TILES_AT_ONCE = 512
+"""Most tiles of upsampled logits alive at once: 2 MiB as float32, which caches hold."""
+TILE_GRID_BUDGET = 64 << 20
+"""Most bytes that what is known of every tile, drawn or not, may take for the masks drawn together."""
+TILES_KEPT = 16_384
+"""Drawn tiles of masks whose runs are read off together: 2 MiB, and a hundred times that as runs of noise."""
+BYTES_A_TILE = 32
+"""A byte for its state, four for its place among the drawn, and what is made of them on the way."""
 
 
 class DrawnMask(NamedTuple):
@@ -46,85 +53,6 @@ class DrawnMask(NamedTuple):
     box: tuple[int, int, int, int]
     area: int
     stability: float
-
-
-class Tiles(NamedTuple):
-    """The tiles of n masks, R x C of them each.
-
-    Attributes:
-        full: (n, R, C) bool: all of the tile belongs to the mask.
-        mixed: (k, 3) int64 rows of (mask, row, column), ascending: the tiles that hold an outline.
-        bits: (k, TILE, TILE) bool what is in them, columns first.
-    """
-
-    full: BoolArray
-    mixed: IntArray
-    bits: BoolArray
-
-
-class TiledAxis(NamedTuple):
-    """The two bilinear steps along one axis, composed and cut into T tiles that draw on K cells each.
-
-    Attributes:
-        first: (T,) int64, each tile's first cell; it draws on the K cells from there.
-        weights: (T, TILE, K) float32; the rows of a pixel sum to 1, those beyond the image to 0.
-        sizes: (T,) int64 pixels of each tile inside the image: TILE, but for the last.
-    """
-
-    first: Tensor
-    weights: Tensor
-    sizes: Tensor
-
-    @property
-    def cells(self) -> Tensor:
-        """(T, K) int64 cells that each tile draws on."""
-        return self.first[:, None] + torch.arange(self.weights.shape[2], device=self.first.device)
-
-    def to(self, device: torch.device) -> TiledAxis:
-        """The same axis on ``device``."""
-        return TiledAxis(self.first.to(device), self.weights.to(device), self.sizes.to(device))
-
-
-def tile_axis(low: int, square: int, inside: int, out: int) -> TiledAxis:
-    """``low`` cells -> ``square`` pixels, the first ``inside`` of them -> ``out`` pixels."""
-    weights, first, last = compose_axis(low, square, inside, out)
-    starts = np.arange(0, out, TILE)
-    ends = np.minimum(starts + TILE, out)
-    cells = int((last[ends - 1] - first[starts]).max()) + 1
-    first_cell = np.minimum(first[starts], low - cells)
-    tiles = np.zeros((len(starts), TILE, cells), np.float32)
-    for tile, start, end, cell in zip(tiles, starts, ends, first_cell, strict=True):
-        tile[: end - start] = weights[start:end, cell : cell + cells]
-    return TiledAxis(torch.from_numpy(first_cell), torch.from_numpy(tiles), torch.from_numpy(ends - starts))
-
-
-def compose_axis(
-    low: int, square: int, inside: int, out: int
-) -> tuple[npt.NDArray[np.float32], IntArray, IntArray]:
-    """Both steps as one banded matrix.
-
-    Returns:
-        (out, low) float32 weights, and the first and last cell that each output pixel draws on, both
-        ascending.
-    """
-    i0, i1, weight1 = _linear_taps(low, square)
-    to_square = np.zeros((square, low), np.float32)
-    rows = np.arange(square)
-    np.add.at(to_square, (rows, i0), 1 - weight1)
-    np.add.at(to_square, (rows, i1), weight1)
-    j0, j1, share1 = _linear_taps(inside, out)
-    weights = to_square[j0] * (1 - share1)[:, None] + to_square[j1] * share1[:, None]
-    return weights, i0[j0], i1[j1]
-
-
-def _linear_taps(size: int, out: int) -> tuple[IntArray, IntArray, npt.NDArray[np.float32]]:
-    """Neighbours and the second one's weight, in torch's own float32 steps (``align_corners=False``)."""
-    scale = np.float32(size) / np.float32(out)
-    source = scale * (np.arange(out, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
-    source = np.maximum(source, np.float32(0))
-    i0 = np.minimum(source.astype(np.int64), size - 1)
-    i1 = np.minimum(i0 + 1, size - 1)
-    return i0, i1, source - i0.astype(np.float32)
 
 
 class MaskDrawer:
@@ -157,6 +85,7 @@ class MaskDrawer:
         self.image_size = image_size
         self.origin = origin
         self.canvas = canvas or image_size
+        self._sizes = (self.rows.sizes.cpu().numpy(), self.columns.sizes.cpu().numpy())
 
     @torch.inference_mode()
     def draw(
@@ -165,100 +94,155 @@ class MaskDrawer:
         """Draw every mask of (n, h, w) float32 logits.
 
         Args:
-            low_res: low-resolution logits.
+            low_res: low-resolution logits; cells beyond those that the image sees may be left out.
             threshold: pixels above it belong to the mask.
             offset: of the stability score, logits; its sign does not matter.
             min_stability: masks below it keep their stability only.
         """
-        photo_bytes = self.rows.sizes.numel() * self.columns.sizes.numel() * TILE**2
-        levels = (threshold - abs(offset), threshold, threshold + abs(offset))
         return [
             mask
-            for some in torch.split(low_res, max(1, BITS_BUDGET // photo_bytes))
-            for mask in self._draw_some(some, levels, min_stability)
+            for some in self._few_at_a_time(low_res - threshold if threshold else low_res)
+            for mask in self._draw_some(some, abs(offset), min_stability)
         ]
 
-    def _draw_some(
-        self, low_res: Tensor, levels: tuple[float, float, float], min_stability: float
-    ) -> list[DrawnMask]:
-        if not len(low_res):
-            return []
-        low, _, high = levels
-        least, most = self._range_of_tiles(low_res)
-        full = least > high
-        mixed = ((most > low) & ~full).nonzero()
-        bits, above_low, above_high = self._draw_tiles(low_res, mixed, levels)
-        inside = (full * (self.rows.sizes[:, None] * self.columns.sizes)).sum((1, 2))
-        larger = inside.index_add(0, mixed[:, 0], above_low).tolist()
-        smaller = inside.index_add(0, mixed[:, 0], above_high).tolist()
-        tiles = Tiles(full.cpu().numpy(), mixed.cpu().numpy(), bits)
-        return [
-            self._collect(tiles, index, few / many if many else 0.0, min_stability)
-            for index, (few, many) in enumerate(zip(smaller, larger, strict=True))
-        ]
-
-    def _range_of_tiles(self, low_res: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, R, C) least and greatest logit that each tile draws on."""
-        rows, columns = self.rows.cells, self.columns.cells
-        least, most = low_res[:, rows].aminmax(dim=2)
-        return least[:, :, columns].amin(3), most[:, :, columns].amax(3)
-
-    def _draw_tiles(
-        self, low_res: Tensor, tiles: Tensor, levels: tuple[float, float, float]
-    ) -> tuple[BoolArray, Tensor, Tensor]:
-        """Draw (k, 3) tiles (mask, row, column).
+    @torch.inference_mode()
+    def boxes(self, low_res: Tensor, *, threshold: float = 0.0) -> IntArray:
+        """The tight boxes of the masks of (n, h, w) float32 logits, in the frame of the whole image.
 
         Returns:
-            (k, TILE, TILE) bool, columns first as COCO's runs go, above the middle level; and (k,) int64 how
-            many pixels are above the lowest and the highest.
+            (n, 4) int64 ``x1, y1, x2, y2``, those that :meth:`draw` gives; zeros for an empty mask.
         """
-        cells = low_res.unfold(1, self.rows.weights.shape[2], 1).unfold(2, self.columns.weights.shape[2], 1)
-        bits, counts = [np.zeros((0, TILE, TILE), np.bool_)], [tiles.new_zeros(2, 0)]
-        for some in torch.split(tiles, TILES_AT_ONCE):
+        parts = [np.zeros((0, 4), np.int64)]
+        for some in self._few_at_a_time(low_res - threshold if threshold else low_res):
+            states = self._states(some, 0, 0)
+            found = tight_boxes(states, self._sizes, partial(self._words, some))
+            parts.append(self._placed(found))
+        return np.concatenate(parts)
+
+    def _few_at_a_time(self, low_res: Tensor) -> tuple[Tensor, ...]:
+        tiles = len(self._sizes[0]) * len(self._sizes[1])
+        at_once = max(1, TILE_GRID_BUDGET // (BYTES_A_TILE * tiles))
+        return torch.split(low_res, at_once) if len(low_res) else ()
+
+    def _draw_some(self, low_res: Tensor, offset: float, min_stability: float) -> list[DrawnMask]:
+        states = self._states(low_res, -offset, offset)
+        drawn = (states == WITHIN | WITHOUT).sum((1, 2)).cumsum()
+        parts = np.flatnonzero(np.diff(drawn // TILES_KEPT)) + 1
+        return [
+            mask
+            for some, known in zip(
+                torch.tensor_split(low_res, parts.tolist()), np.split(states, parts), strict=True
+            )
+            for mask in self._draw_together(some, known, offset, min_stability)
+        ]
+
+    def _draw_together(
+        self, low_res: Tensor, states: npt.NDArray[np.uint8], offset: float, min_stability: float
+    ) -> list[DrawnMask]:
+        full, tiles = states == WITHIN, np.stack(places_of(states == WITHIN | WITHOUT), 1)
+        words, larger, smaller = self._words_and_counts(low_res, tiles, offset)
+        inside = (full * np.outer(*self._sizes)).sum((1, 2))
+        few, many = (
+            inside + np.bincount(tiles[:, 0], counts, len(low_res)).astype(np.int64)
+            for counts in (smaller, larger)
+        )
+        stability = few / np.maximum(many, 1)
+        stable = stability >= min_stability
+        kept = stable[tiles[:, 0]]
+        tiles = tiles[kept]
+        tiles[:, 0] = (np.cumsum(stable) - 1)[tiles[:, 0]]
+        runs = runs_of_tiles(Tiles(full[stable], tiles, words[kept], self.image_size))
+        masks = [DrawnMask(None, (0, 0, 0, 0), 0, score) for score in stability.tolist()]
+        for number, rle, (x1, y1, x2, y2), area in zip(
+            np.flatnonzero(stable).tolist(),
+            runs.encode(self.origin, self.canvas),
+            self._placed(runs.boxes()).tolist(),
+            runs.areas().tolist(),
+            strict=True,
+        ):
+            masks[number] = DrawnMask(rle, (x1, y1, x2, y2), area, masks[number].stability)
+        return masks
+
+    def _placed(self, boxes: IntArray) -> IntArray:
+        """Boxes of the window in the frame of the whole image; those of empty masks stay zeros."""
+        return np.where(boxes[:, 2:3] > 0, boxes + np.array(self.origin * 2), 0)
+
+    def _states(self, low_res: Tensor, lowest: float, highest: float) -> npt.NDArray[np.uint8]:
+        """(n, R, C) what each tile's cells are: some above ``lowest``, some not above ``highest``."""
+        higher, lower = above(low_res, lowest), ~above(low_res, highest)
+        cells = higher.view(torch.uint8) * WITHIN + lower.view(torch.uint8) * WITHOUT
+        for axis, tiled in ((1, self.rows), (2, self.columns)):
+            cells = _windows(cells, axis, tiled.weights.shape[2]).index_select(axis, tiled.first)
+        states: npt.NDArray[np.uint8] = cells.cpu().numpy()
+        return states
+
+    def _words(self, low_res: Tensor, tiles: IntArray) -> Words:
+        """(k, TILE) uint32: the masks in (k, 3) tiles (mask, row, column)."""
+        drawn = [packed(above(logits, 0)) for logits in self._logits(low_res, tiles)]
+        words = np.concatenate([np.zeros((0, TILE), np.uint32), *drawn])
+        return words & inside_words(tiles[:, 1], tiles[:, 2], self.image_size)
+
+    def _words_and_counts(
+        self, low_res: Tensor, tiles: IntArray, offset: float
+    ) -> tuple[Words, IntArray, IntArray]:
+        """The masks in (k, 3) tiles, and (k,) how many pixels are above ``-offset`` and above ``offset``."""
+        words, larger, smaller = [np.zeros((0, TILE), np.uint32)], [], []
+        for logits in self._logits(low_res, tiles):
+            words.append(packed(above(logits, 0)))
+            larger.append(_count(above(logits, -offset)))
+            smaller.append(_count(above(logits, offset)))
+        none = np.zeros(0, np.int64)
+        height, width = (sizes[tiles[:, axis]] for axis, sizes in enumerate(self._sizes, 1))
+        # Beyond the image, logits are 0.
+        beyond = (TILE**2 - height * width) * (offset > 0)
+        inside = inside_words(tiles[:, 1], tiles[:, 2], self.image_size)
+        return (
+            np.concatenate(words) & inside,
+            np.concatenate([none, *larger]) - beyond,
+            np.concatenate([none, *smaller]),
+        )
+
+    def _logits(self, low_res: Tensor, tiles: IntArray) -> Iterator[Tensor]:
+        """(k, TILE, TILE) logits of (k, 3) tiles, columns first as COCO's runs go, some tiles at a time."""
+        cells, width = low_res.reshape(-1), low_res.shape[2]
+        rows, columns = self.rows, self.columns
+        down, across = rows.weights.shape[2], columns.weights.shape[2]
+        window = torch.arange(down)[:, None] * width + torch.arange(across)
+        window = window.flatten().to(low_res.device)
+        for some in torch.split(torch.from_numpy(tiles).to(low_res.device), TILES_AT_ONCE):
             mask, row, column = some.unbind(1)
-            patch = cells[mask, self.rows.first[row], self.columns.first[column]]
-            tall = torch.bmm(self.rows.weights[row], patch)
-            logits = torch.bmm(self.columns.weights[column], tall.transpose(1, 2))
-            self._blank_outside(logits, row, column)
-            low, middle, high = (logits > level for level in levels)
-            bits.append(middle.cpu().numpy())
-            counts.append(torch.stack([_count(low), _count(high)]))
-        above_low, above_high = torch.cat(counts, 1)
-        return np.concatenate(bits), above_low, above_high
-
-    def _blank_outside(self, logits: Tensor, row: Tensor, column: Tensor) -> None:
-        """Lower the pixels of the last row and column of tiles that lie beyond the image."""
-        pixel = torch.arange(TILE, device=logits.device)
-        height, width = self.rows.sizes[row], self.columns.sizes[column]
-        for tile in ((height < TILE) | (width < TILE)).nonzero()[:, 0].split(TILES_AT_ONCE):
-            outside = (pixel >= width[tile, None])[:, :, None] | (pixel >= height[tile, None])[:, None, :]
-            logits[tile] = logits[tile].masked_fill(outside, -torch.inf)
-
-    def _collect(self, tiles: Tiles, index: int, stability: float, min_stability: float) -> DrawnMask:
-        """Put one mask's tiles together and read its runs off."""
-        if stability < min_stability:
-            return DrawnMask(None, (0, 0, 0, 0), 0, stability)
-        mine = slice(*np.searchsorted(tiles.mixed[:, 0], [index, index + 1]))
-        row, column = tiles.mixed[mine, 1:].T
-        full_row, full_column = tiles.full[index].nonzero()
-        top, bottom = _span(np.concatenate([row, full_row]))
-        left, right = _span(np.concatenate([column, full_column]))
-        # One more row than the window: a run that reaches the bottom ends there, not in the next column.
-        window = np.zeros(((right - left) * TILE, (bottom - top) * TILE + 1), np.bool_)
-        grid = window[:, :-1].reshape(right - left, TILE, bottom - top, TILE)  # a view
-        grid[full_column - left, :, full_row - top] = True
-        grid[column - left, :, row - top] = tiles.bits[mine]
-        window[:, self.image_size[0] - top * TILE :] = False
-        window[self.image_size[1] - left * TILE :] = False
-        runs = column_runs(window, (self.origin[0] + left * TILE, self.origin[1] + top * TILE))
-        return DrawnMask(runs.encode(self.canvas), runs.box, runs.area, stability)
+            corner = (mask * low_res.shape[1] + rows.first[row]) * width + columns.first[column]
+            patch = cells[corner[:, None] + window].view(-1, down, across)
+            tall = torch.bmm(rows.weights[row], patch)
+            yield torch.bmm(columns.weights[column], tall.transpose(1, 2))
 
 
-def _span(places: IntArray) -> tuple[int, int]:
-    return (int(places.min()), int(places.max()) + 1) if len(places) else (0, 0)
+def above(values: Tensor, level: float) -> Tensor:
+    """``values > level`` as a tensor of bool. On a CPU by numpy, which takes an eighth of torch's time."""
+    if values.device.type != "cpu":
+        return values > level
+    return torch.from_numpy(np.greater(values.numpy(), np.float32(level)))
 
 
-def _count(tiles: Tensor) -> Tensor:
+def _windows(cells: Tensor, axis: int, width: int) -> Tensor:
+    """The bits of ``width`` cells from each on along an axis, joined: windows of 1, 2, 4, … from halves."""
+    joined = 1
+    while joined < width:
+        step = min(joined, width - joined)
+        length = cells.shape[axis] - step
+        cells = cells.narrow(axis, 0, length) | cells.narrow(axis, step, length)
+        joined += step
+    return cells
+
+
+def packed(bits: Tensor) -> Words:
+    """(k, TILE, TILE) bool -> (k, TILE) uint32, the first of each row in the lowest bit."""
+    octets = np.packbits(bits.cpu().numpy().reshape(-1), bitorder="little")
+    words: Words = octets.view("<u4").astype(np.uint32, copy=False).reshape(-1, TILE)
+    return words
+
+
+def _count(tiles: Tensor) -> IntArray:
     """(k, TILE, TILE) bool -> (k,) int64 how many are True, adding eight bytes in one integer at a time."""
     eights = tiles.flatten(1).view(torch.int64).sum(1, keepdim=True)
-    return eights.view(torch.uint8).sum(1)
+    return eights.view(torch.uint8).sum(1).cpu().numpy()

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapters.drawing import TILE, compose_axis
 from adapters.results import FloatArray
+from adapters.tiles import TILE, compose_axis
 
 RIM = 1
 """Pixels around a tile that the gradient and the outline look at."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar, get_args
 
 import numpy as np
@@ -94,13 +95,17 @@ class EdgesAdapter:
             of_this_image(request.within, scene.size, "within")
         source = request.source or scene.defaults.edge_source
         crops = crop_windows(scene.size, request.crop_n_layers, request.crop_overlap_ratio)
-        windows = [(scene if crop.layer == 0 else scene.crop(crop.box), crop) for crop in crops]
-        maps = []
-        if source != "head":
-            maps.append(_highest(scene, [(_edges_of_masks(w, request, c), c) for w, c in windows]))
-        if source != "masks":
-            maps.append(_highest(scene, [(_edges_of_head(w), c) for w, c in windows]))
-        values = maps[0] if len(maps) == 1 else _scaled(np.sqrt(maps[0] * maps[1]))
+        windows = chain([scene], scene.crops([crop.box for crop in crops[1:]]))
+        maps = {
+            kind: np.zeros(scene.size, np.float32) for kind in ("masks", "head") if source in (kind, "both")
+        }
+        for window, crop in zip(windows, crops, strict=True):
+            if "masks" in maps:
+                _raise_to(maps["masks"], _edges_of_masks(window, request, crop), crop)
+            if "head" in maps:
+                _raise_to(maps["head"], _edges_of_head(window), crop)
+        scaled = [_scaled(found) for found in maps.values()]
+        values = scaled[0] if len(scaled) == 1 else _scaled(np.sqrt(scaled[0] * scaled[1]))
         found = EdgeMap(values)
         found = found.thin() if request.thin else found
         return found if request.within is None else _inside(found, request.within, request.within_margin)
@@ -111,13 +116,10 @@ def _inside(edges: EdgeMap, masks: Instances, margin: int) -> EdgeMap:
     return EdgeMap(np.where(grown(region, margin), edges.values, np.float32(0)))
 
 
-def _highest(scene: Scene, parts: list[tuple[FloatArray, Crop]]) -> FloatArray:
-    """The maximum of maps of windows, over the whole image, scaled to a highest value of 1."""
-    values = np.zeros(scene.size, np.float32)
-    for found, crop in parts:
-        x1, y1, x2, y2 = crop.box
-        np.maximum(values[y1:y2, x1:x2], found, out=values[y1:y2, x1:x2])
-    return _scaled(values)
+def _raise_to(values: FloatArray, found: FloatArray, crop: Crop) -> None:
+    """The maximum of the whole image's map and that of a window."""
+    x1, y1, x2, y2 = crop.box
+    np.maximum(values[y1:y2, x1:x2], found, out=values[y1:y2, x1:x2])
 
 
 def _scaled(values: FloatArray) -> FloatArray:

@@ -12,15 +12,14 @@ import torch
 
 from adapters.base import Request, Scene
 from adapters.checks import number_array, real_number, whole_number
+from adapters.clicks import Clicks
+from adapters.contest import Contest
 from adapters.crops import Crop, crop_windows, point_grid
-from adapters.decoding import collect, drawer_of, prompts_at_once, render
-from adapters.drawing import DrawnMask, MaskDrawer
+from adapters.decoding import collect, drawer_of
 from adapters.regions import clean_instances, drop_small
 from adapters.results import Instances
 from adapters.selection import box_nms, covers_image, touches_inner_edge
 from sam.errors import BadPrompt
-from sam.model import MASK_THRESHOLD
-from sam.prompts import Prompts
 
 MAX_POINTS_PER_SIDE = 256
 MAX_CROP_LAYERS = 4
@@ -123,7 +122,13 @@ class EverythingAdapter:
     def __call__(self, scene: Scene, request: Everything) -> Instances:
         """Segment everything in ``scene``."""
         crops = crop_windows(scene.size, request.crop_n_layers, request.crop_overlap_ratio)
-        found = Instances.concatenate([masks_of_crop(scene, request, crop) for crop in crops])
+        parts = [masks_of_crop(scene, scene, request, crops[0])]
+        windows = scene.crops([crop.box for crop in crops[1:]])
+        parts += [
+            masks_of_crop(scene, window, request, crop)
+            for window, crop in zip(windows, crops[1:], strict=True)
+        ]
+        found = Instances.concatenate(parts)
         if len(crops) > 1:
             sides = found.crop_boxes[:, 2:] - found.crop_boxes[:, :2]
             found = found[box_nms(found.boxes, 1 / sides.prod(axis=1), request.crop_nms_thresh)]
@@ -137,59 +142,36 @@ class EverythingAdapter:
         return found[np.argsort(-found.scores, kind="stable")]
 
 
-def masks_of_crop(scene: Scene, request: Everything, crop: Crop) -> Instances:
+def masks_of_crop(scene: Scene, window: Scene, request: Everything, crop: Crop) -> Instances:
     """The masks of one window, in the frame of the whole image: filtered, and duplicates suppressed."""
-    window = scene if crop.layer == 0 else scene.crop(crop.box)
     origin = crop.box[:2]
-    drawer = drawer_of(window, origin=origin, canvas=scene.size)
     # Of the window's size, not the image's: its clicks are its own.
     points = torch.from_numpy(request.grid(crop.layer) * np.array(window.size[::-1], np.float64))
-    parts = [Instances.empty(scene.size)]
-    for batch in torch.split(points, prompts_at_once(window, request.points_per_batch)):
-        found = masks_of_points(window, request, batch.float(), drawer)
-        parts.append(found[~touches_inner_edge(found.boxes, crop.box, scene.size)])
-    found = Instances.concatenate(parts)
-    found = found[box_nms(found.boxes, found.predicted_iou, request.box_nms_thresh)]
-    return found.replace(
-        points=found.points + np.array(origin, np.float32),
-        crop_boxes=np.tile(np.array(crop.box, np.float32), (len(found), 1)),
+    clicks = Clicks.of(window, points, request.points_per_batch)
+    contest = Contest(
+        drawer_of(window, origin=origin, canvas=scene.size),
+        clicks.again,
+        lambda boxes: ~touches_inner_edge(boxes, crop.box, scene.size),
+        nms_thresh=request.box_nms_thresh,
+        min_stability=_chosen(request.stability_score_thresh, window.defaults.stability_score_thresh),
+        offset=request.stability_score_offset,
     )
-
-
-def masks_of_points(
-    window: Scene, request: Everything, points: torch.Tensor, drawer: MaskDrawer
-) -> Instances:
-    """The confident and stable masks of (n, 2) clicks in ``window``, up to three for each.
-
-    Predicted IoU comes first, because it is known before any mask is drawn.
-    """
     min_iou = _chosen(request.pred_iou_thresh, window.defaults.pred_iou_thresh)
-    min_stability = _chosen(request.stability_score_thresh, window.defaults.stability_score_thresh)
-    labels = torch.ones(len(points), 1, dtype=torch.int64)
-    candidates = window.decode(Prompts(points=points[:, None], labels=labels), multimask=True)
-    iou = candidates.iou_predictions
-    confident = iou > min_iou if min_iou > 0 else torch.ones_like(iou, dtype=torch.bool)
-    drawn: list[DrawnMask] = []
-    rows = [confident.new_zeros(0, 2, dtype=torch.int64)]
-    for index, logits in render(window, candidates, confident.nonzero()):
-        masks = drawer.draw(
-            logits,
-            threshold=MASK_THRESHOLD,
-            offset=request.stability_score_offset,
-            min_stability=min_stability,
-        )
-        # An empty mask is none at all, even where no stability is asked for.
-        keep = [i for i, mask in enumerate(masks) if mask.area > 0]
-        drawn += [masks[i] for i in keep]
-        rows.append(index[keep])
-    kept = torch.cat(rows)
+    for first, candidates in clicks.decoded():
+        # Predicted IoU comes first, because it is known before any mask is drawn.
+        iou = candidates.iou_predictions
+        confident = iou > min_iou if min_iou > 0 else torch.ones_like(iou, dtype=torch.bool)
+        for index, logits in clicks.logits(candidates, confident.nonzero()):
+            contest.add(index + index.new_tensor([first, 0]), iou[tuple(index.T)], logits)
+    winners = contest.winners()
+    click, column = torch.from_numpy(winners.rows).unbind(1)
     return collect(
-        drawer.canvas,
-        drawn,
-        iou[tuple(kept.T)],
-        ambiguity=kept[:, 1],
-        points=points[kept[:, 0].cpu()],
-    )
+        scene.size,
+        winners.drawn,
+        torch.from_numpy(winners.predicted_iou),
+        ambiguity=column,
+        points=clicks.points[click] + torch.tensor(origin, dtype=torch.float32),
+    ).replace(crop_boxes=np.tile(np.array(crop.box, np.float32), (len(click), 1)))
 
 
 def _chosen(value: float | None, default: float) -> float:

@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapters.base import Scene
-from adapters.decoding import STABILITY_OFFSET, prompts_at_once, render
+from adapters.clicks import Clicks, cells_drawn, cells_seen
+from adapters.decoding import STABILITY_OFFSET
 from adapters.results import FloatArray
 from adapters.rle import IntArray
 from adapters.selection import box_nms, stability_score
 from sam.mask_decoder import NUM_MULTIMASK_OUTPUTS
-from sam.model import MASK_THRESHOLD, Candidates
-from sam.prompts import Prompts
+from sam.model import MASK_THRESHOLD
 
 HELD_LOGITS_BUDGET = 512 << 20
 """Most bytes of low-resolution logits held until it is known which are wanted."""
@@ -33,9 +33,7 @@ class GridMasks:
     """The n = 3 N masks of N clicks in one window, three for each click, in the order of the clicks.
 
     Attributes:
-        window: where the clicks are.
-        points: (N, 2) float32, ``x, y`` pixels of the window.
-        per_batch: clicks decoded at a time.
+        clicks: where they are, and how to decode them again.
         boxes: (n, 4) float32, ``x1, y1, x2, y2`` pixels of the window, to a fraction of a cell of the logits;
             zeros for an empty mask.
         predicted_iou: (n,) float32.
@@ -43,9 +41,7 @@ class GridMasks:
         held: the float32 logits in batches, (n, rows, columns) without most of the padding, or None.
     """
 
-    window: Scene
-    points: Tensor
-    per_batch: int
+    clicks: Clicks
     boxes: FloatArray
     predicted_iou: FloatArray
     stability: FloatArray
@@ -75,20 +71,13 @@ class GridMasks:
                     yield numbers, self._whole(batch[torch.from_numpy(numbers - start).to(batch.device)])
                 start += len(batch)
             return
-        seen = _cells_drawn(self.window)
-        clicks = np.unique(wanted // NUM_MULTIMASK_OUTPUTS)
-        for some in np.split(clicks, range(self.per_batch, len(clicks), self.per_batch)):
-            numbers = wanted[np.isin(wanted // NUM_MULTIMASK_OUTPUTS, some)]
-            candidates = _decode(self.window, self.points[torch.from_numpy(some)])
-            row = np.searchsorted(some, numbers // NUM_MULTIMASK_OUTPUTS)
-            index = torch.from_numpy(np.stack([row, numbers % NUM_MULTIMASK_OUTPUTS], 1))
-            index = index.to(candidates.iou_predictions.device)
-            drawn = [logits for _, logits in render(self.window, candidates, index, inside=seen)]
-            yield numbers, self._whole(torch.cat(drawn))
+        pairs = np.stack([wanted // NUM_MULTIMASK_OUTPUTS, wanted % NUM_MULTIMASK_OUTPUTS], 1)
+        for rows, logits in self.clicks.again(pairs):
+            yield rows[:, 0] * NUM_MULTIMASK_OUTPUTS + rows[:, 1], self._whole(logits)
 
     def _whole(self, logits: Tensor) -> Tensor:
         """Logits of the cells that were drawn, with zeros for the others: (k, h, w) of the whole square."""
-        height, width = (4 * side for side in self.window.embedding.features.shape[-2:])
+        height, width = (4 * side for side in self.clicks.window.embedding.features.shape[-2:])
         return F.pad(logits, (0, width - logits.shape[2], 0, height - logits.shape[1]))
 
 
@@ -100,16 +89,15 @@ def decode_grid(window: Scene, points: Tensor, points_per_batch: int) -> GridMas
         points: (N, 2) ``x, y`` pixels of the window, at least one.
         points_per_batch: most clicks decoded at a time.
     """
-    per_batch = prompts_at_once(window, points_per_batch)
+    clicks = Clicks.of(window, points, points_per_batch)
     height, width = (4 * side for side in window.embedding.features.shape[-2:])
-    seen = _cells_drawn(window)
-    hold = NUM_MULTIMASK_OUTPUTS * len(points) * 16 * seen[0] * seen[1] * 4 <= HELD_LOGITS_BUDGET
+    drawn = cells_drawn(window)
+    hold = NUM_MULTIMASK_OUTPUTS * len(points) * 16 * drawn[0] * drawn[1] * 4 <= HELD_LOGITS_BUDGET
     held, boxes, iou, stability = [], [], [], []
-    for batch in torch.split(points.float(), per_batch):
-        candidates = _decode(window, batch)
+    for _, candidates in clicks.decoded():
         every = torch.ones_like(candidates.iou_predictions, dtype=torch.bool).nonzero()
-        logits = torch.cat([part for _, part in render(window, candidates, every, inside=seen)])
-        inside = logits[:, : _cells(window, 0, height), : _cells(window, 1, width)]
+        logits = torch.cat([part for _, part in clicks.logits(candidates, every)])
+        inside = logits[:, : cells_seen(window, 0, height), : cells_seen(window, 1, width)]
         boxes.append(_boxes(inside).cpu().numpy() * _pixels_per_cell(window, height, width))
         iou.append(candidates.iou_predictions.flatten().cpu().numpy())
         stability.append(stability_score(inside, MASK_THRESHOLD, STABILITY_OFFSET).cpu().numpy())
@@ -117,31 +105,12 @@ def decode_grid(window: Scene, points: Tensor, points_per_batch: int) -> GridMas
             held.append(logits)
     limit = np.array(window.size[::-1] * 2, np.float32)
     return GridMasks(
-        window,
-        points.float(),
-        per_batch,
+        clicks,
         np.minimum(np.concatenate(boxes), limit).astype(np.float32),
         np.concatenate(iou),
         np.concatenate(stability),
         tuple(held) if hold else None,
     )
-
-
-def _decode(window: Scene, points: Tensor) -> Candidates:
-    labels = torch.ones(len(points), 1, dtype=torch.int64)
-    return window.decode(Prompts(points=points[:, None], labels=labels), multimask=True)
-
-
-def _cells_drawn(window: Scene) -> tuple[int, int]:
-    """(rows, columns) of the embedding's cells to draw: those that see the image, and one more, since where
-    logits are enlarged the border reads the cell beyond it."""
-    rows, columns = window.embedding.features.shape[-2:]
-    return min(rows, _cells(window, 0, rows) + 1), min(columns, _cells(window, 1, columns) + 1)
-
-
-def _cells(window: Scene, axis: int, low: int) -> int:
-    """Cells along an axis that see the image and not its padding alone."""
-    return -(-window.embedding.input_size[axis] * low // window.model.image_size)
 
 
 def _pixels_per_cell(window: Scene, height: int, width: int) -> FloatArray:

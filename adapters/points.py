@@ -89,14 +89,24 @@ class PointsAdapter:
         Raises:
             BadPrompt: a point outside the image, or mask logits of another shape.
         """
-        points, labels = request.arrays()
-        _check_inside(points, scene.size)
-        mask_logits = _checked_logits(request.mask_logits, len(points), scene)
-        ambiguous = points.shape[1] == 1 and mask_logits is None
-        prompts = Prompts(
-            points=torch.from_numpy(points), labels=torch.from_numpy(labels), mask_logits=mask_logits
-        )
-        return segment(scene, prompts, multimask=ambiguous or request.masks == "all", masks=request.masks)
+        prompts, multimask = prompts_of(scene, request)
+        return segment(scene, prompts, multimask=multimask, masks=request.masks)
+
+
+def prompts_of(scene: Scene, request: Points) -> tuple[Prompts, bool]:
+    """The clicks as prompts, and whether the three masks of an ambiguous prompt are asked for.
+
+    Raises:
+        BadPrompt: a point outside the image, or mask logits of another shape.
+    """
+    points, labels = request.arrays()
+    _check_inside(points, scene.size)
+    mask_logits = _checked_logits(request.mask_logits, len(points), scene)
+    ambiguous = points.shape[1] == 1 and mask_logits is None
+    prompts = Prompts(
+        points=torch.from_numpy(points), labels=torch.from_numpy(labels), mask_logits=mask_logits
+    )
+    return prompts, ambiguous or request.masks == "all"
 
 
 def _check_inside(points: FloatArray, size: tuple[int, int]) -> None:

@@ -74,7 +74,7 @@ class ProposalsAdapter:
                 drawn,
                 torch.from_numpy(masks.predicted_iou[numbers]),
                 ambiguity=torch.from_numpy(numbers % NUM_MULTIMASK_OUTPUTS),
-                points=masks.points[torch.from_numpy(numbers // NUM_MULTIMASK_OUTPUTS)],
+                points=masks.clicks.points[torch.from_numpy(numbers // NUM_MULTIMASK_OUTPUTS)],
             )
             parts.append(found[found.areas > 0])
         every = Instances.concatenate(parts)

@@ -53,8 +53,16 @@ def decode_masks(rles: Sequence[RLE], size: tuple[int, int]) -> BoolArray:
 
 def decode_window(rle: RLE, window: tuple[slice, slice]) -> BoolArray:
     """The (rows, columns) ``window`` of an RLE, as a (h, w) bool array of its own."""
-    decoded: npt.NDArray[np.uint8] = coco_mask.decode(rle)
-    return np.ascontiguousarray(decoded[window]).view(np.bool_)
+    height, width = rle["size"]
+    (top, bottom, _), (left, right, _) = window[0].indices(height), window[1].indices(width)
+    ends = np.cumsum(run_lengths(rle["counts"].decode("ascii")))
+    # Whole columns first, as the runs go; pycocotools can only decode the whole image.
+    begin, end = left * height, max(left, right) * height
+    first, last = np.searchsorted(ends, begin, side="right"), np.searchsorted(ends, end)
+    edges = np.concatenate([[begin], ends[first:last], [end]])
+    within = np.arange(first, last + 1) % 2 == 1
+    columns = np.repeat(within, np.diff(edges)).reshape(-1, height)
+    return np.ascontiguousarray(columns[:, top:bottom].T)
 
 
 def sample_mask(rle: RLE, rows: npt.NDArray[Any], columns: npt.NDArray[Any]) -> BoolArray:
@@ -63,20 +71,13 @@ def sample_mask(rle: RLE, rows: npt.NDArray[Any], columns: npt.NDArray[Any]) -> 
     What lies outside of the image is False. Costs as much as the mask has runs, whatever the image's size.
     """
     height, width = rle["size"]
-    ends = np.cumsum(_run_lengths(rle["counts"].decode("ascii")))
+    ends = np.cumsum(run_lengths(rle["counts"].decode("ascii")))
     rows, columns = np.asarray(rows, np.int64), np.asarray(columns, np.int64)
     inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None]
     places = columns[None] * height + rows[:, None]
     # Runs take turns, background first: a pixel is in the mask where an odd number of runs has ended before.
     found: BoolArray = np.searchsorted(ends, places.ravel(), side="right").reshape(places.shape) % 2 == 1
     return found & inside
-
-
-def encode_window(mask: BoolArray, origin: tuple[int, int], size: tuple[int, int]) -> RLE:
-    """(h, w) bool at ``origin`` (x, y) of an otherwise empty image of ``size`` (H, W) -> RLE at that size."""
-    columns = np.zeros((mask.shape[1], mask.shape[0] + 1), np.bool_)
-    columns[:, :-1] = mask.T
-    return column_runs(columns, origin).encode(size)
 
 
 def cut_to_box(rle: RLE, box: tuple[int, int, int, int]) -> RLE:
@@ -91,7 +92,7 @@ def cut_to_box(rle: RLE, box: tuple[int, int, int, int]) -> RLE:
 def complement(rle: RLE) -> RLE:
     """All pixels that are not in a mask. Foreground and background trade places run by run."""
     height, width = rle["size"]
-    runs = _run_lengths(rle["counts"].decode("ascii"))
+    runs = run_lengths(rle["counts"].decode("ascii"))
     turned = runs[1:] if runs[0] == 0 else np.append(0, runs)
     encoded: RLE = coco_mask.frPyObjects({"size": [height, width], "counts": turned.tolist()}, height, width)
     return encoded
@@ -170,21 +171,6 @@ class Runs(NamedTuple):
         return encoded
 
 
-def column_runs(columns: BoolArray, origin: tuple[int, int] = (0, 0)) -> Runs:
-    """The runs of a window of a mask.
-
-    Args:
-        columns: (w, h + 1) bool: the window transposed, with a last entry of False to end each column's run.
-        origin: (x, y) of the window's top-left pixel in the image.
-    """
-    flat = columns.ravel()
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    if len(flat) and flat[0]:
-        edges = np.append(0, edges)
-    column, row = np.divmod(edges, columns.shape[1])
-    return Runs(column[0::2] + origin[0], row[0::2] + origin[1], row[1::2] + origin[1])
-
-
 def to_json(rle: RLE) -> dict[str, Any]:
     """The same RLE with ``counts`` as str, as COCO and SA-1B files hold it."""
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
@@ -200,7 +186,7 @@ def from_json(value: Mapping[str, Any]) -> RLE:
     height, width = _checked_size(value)
     counts = value.get("counts")
     if isinstance(counts, str):
-        runs = _run_lengths(counts).tolist()
+        runs = run_lengths(counts).tolist()
     elif isinstance(counts, list) and all(map(_is_whole, counts)):
         runs = counts
         if max(runs, default=0) >= 2**32:
@@ -231,8 +217,11 @@ def _checked_size(value: Mapping[str, Any]) -> tuple[int, int]:
     return size[0], size[1]
 
 
-def _run_lengths(text: str) -> IntArray:
-    """Undo COCO's compression: six bits a character, least significant first, runs stored as differences."""
+def run_lengths(text: str) -> IntArray:
+    """Background and foreground in turn, out of COCO's compression.
+
+    Six bits a character, least significant first, runs stored as differences.
+    """
     if not text.isascii():
         raise BadAnnotation("RLE counts must be ASCII", field="counts")
     bits = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar, cast
 
 
 class Sized(Protocol):
@@ -100,6 +100,36 @@ class EmbeddingCache(Generic[V]):
             kept = self._kept.get(key)
             return None if kept is None else kept[0]
 
+    def get_or_encode_many(
+        self, keys: Sequence[CacheKey], encode: Callable[[list[int]], Sequence[V]]
+    ) -> list[V]:
+        """The values of several keys, those that are missing made by one call.
+
+        Args:
+            keys: may hold a key more than once.
+            encode: given the places in ``keys`` of what is missing, makes their values in that order. If it
+                fails, nothing is kept.
+        """
+        found: list[V | Future[V]] = []
+        mine: dict[CacheKey, tuple[int, Future[V]]] = {}
+        with self._lock:
+            for place, key in enumerate(keys):
+                kept, under_way = self._kept.get(key), self._under_way.get(key)
+                if kept is not None:
+                    self._kept.move_to_end(key)
+                    self._hits += 1
+                elif under_way is None:
+                    under_way = self._under_way[key] = Future()
+                    mine[key] = place, under_way
+                    self._misses += 1
+                else:
+                    self._hits += 1
+                found.append(kept[0] if kept is not None else cast("Future[V]", under_way))
+        if mine:
+            self._encode_many(mine, encode)
+        # A call waits only for those that came before it, so none of them can be waiting for it.
+        return [one.result() if isinstance(one, Future) else one for one in found]
+
     def clear(self) -> None:
         """Forget every kept value; encodes under way go on."""
         with self._lock:
@@ -128,6 +158,29 @@ class EmbeddingCache(Generic[V]):
             self._encodes += 1
             self._keep(key, value, size)
         future.set_result(value)
+
+    def _encode_many(
+        self, mine: dict[CacheKey, tuple[int, Future[V]]], encode: Callable[[list[int]], Sequence[V]]
+    ) -> None:
+        try:
+            values = encode([place for place, _ in mine.values()])
+            made = [(value, value.nbytes) for value in values]
+            if len(made) != len(mine):
+                raise ValueError(f"{len(made)} values for {len(mine)} keys")
+        except BaseException as error:
+            with self._lock:
+                for key in mine:
+                    del self._under_way[key]
+            for _, future in mine.values():
+                future.set_exception(error)
+            return
+        with self._lock:
+            for key, (value, size) in zip(mine, made, strict=True):
+                del self._under_way[key]
+                self._encodes += 1
+                self._keep(key, value, size)
+        for (_, future), (value, _) in zip(mine.values(), made, strict=True):
+            future.set_result(value)
 
     def _keep(self, key: CacheKey, value: V, size: int) -> None:
         if size > self.max_bytes:

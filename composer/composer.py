@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
@@ -19,13 +19,14 @@ from composer.cache import CacheKey, EmbeddingCache
 from composer.companions import Companions
 from composer.images import Image, Source, digest, open_image
 from composer.limits import DEFAULT_LIMITS, Limits
+from composer.many import IMAGES_AT_ONCE, answer, open_many, run_many
 from composer.pipeline import Pipeline, PipelineResult, check_length, run_pipeline
 from composer.presets import Preset, WeightsFile, load_preset
 from composer.registry import adapter_of
 from composer.weights import locate
 from sam.allocation import keep_freed_memory
 from sam.checkpoints import load_weights
-from sam.errors import UsageError
+from sam.errors import SamComposerError, UsageError
 from sam.model import Embedding, SegmentAnything
 from sam.precision import PrecisionChoice, choose_device, choose_precision
 from sam.variants import build_model
@@ -142,19 +143,43 @@ class Composer:
             UsageError: no request, too many, or one that no adapter answers.
             BadImage, BadPrompt: see :meth:`open` and :meth:`Scene.run`.
         """
-        if isinstance(requests, Pipeline):
-            check_length(requests, self.limits)
-            return self.open(source).run(requests)
-        if isinstance(requests, Request):
-            requests = [requests]
-        if not 0 < len(requests) <= self.limits.max_requests:
-            raise UsageError(
-                f"{len(requests)} requests: give 1 to {self.limits.max_requests}", field="requests"
-            )
-        for request in requests:
-            adapter_of(request)
-        scene = self.open(source)
-        return [scene.run(request) for request in requests]
+        checked = self._checked(requests)
+        return answer(self.open(source), checked)
+
+    def open_many(
+        self, sources: Iterable[Source], *, at_once: int = IMAGES_AT_ONCE
+    ) -> Iterator[Scene | SamComposerError]:
+        """Read and encode many images, several in one pass of the encoder.
+
+        Args:
+            sources: as :meth:`open` takes them; taken from the iterable as they are needed.
+            at_once: images read and encoded together: as many are in memory at a time.
+
+        Yields:
+            For each source in turn its scene, or the error of the one that could not be opened.
+
+        Raises:
+            UsageError: ``at_once`` is less than 1.
+        """
+        return open_many(self, sources, at_once)
+
+    def run_many(
+        self,
+        sources: Iterable[Source],
+        requests: Sequence[Request] | Pipeline,
+        *,
+        at_once: int = IMAGES_AT_ONCE,
+    ) -> Iterator[list[Result] | PipelineResult | SamComposerError]:
+        """Answer the same requests, or pipeline, about many images, encoded as by :meth:`open_many`.
+
+        Yields:
+            For each source in turn what :meth:`run` returns, or the error of that image.
+
+        Raises:
+            UsageError: no request, too many, or one that no adapter answers; ``at_once`` is less than 1.
+        """
+        checked = self._checked(requests)
+        return run_many(self.open_many(sources, at_once=at_once), checked)
 
     def encode(self, pixels: npt.NDArray[np.uint8], image_sha256: str | None = None) -> Embedding:
         """The embedding of (H, W, 3) uint8 RGB pixels, from the cache if it is there.
@@ -170,6 +195,23 @@ class Composer:
     def key_of(self, image_sha256: str) -> CacheKey:
         """What the embedding of the image with this digest is kept under."""
         return CacheKey(image_sha256, self._weights_id, PREPROCESSING, self.precision.name)
+
+    def encode_many(
+        self, images: Sequence[npt.NDArray[np.uint8]], digests: Sequence[str] | None = None
+    ) -> list[Embedding]:
+        """The embeddings of several images, those that the cache has not in one pass of the encoder.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each, of any sizes.
+            digests: their :func:`composer.images.digest`, where they are known already.
+        """
+        keys = [self.key_of(one) for one in digests or [digest(pixels) for pixels in images]]
+
+        def encode(missing: list[int]) -> list[Embedding]:
+            with self.encoder_lock:
+                return self.model.encode([images[place] for place in missing])
+
+        return self.cache.get_or_encode_many(keys, encode)
 
     def describe(self) -> dict[str, Any]:
         """The model as reports name it: preset, weights digest, device, precision.
@@ -188,6 +230,21 @@ class Composer:
         }
         return about | ({"companions": companions} if companions else {})
 
+    def _checked(self, requests: Sequence[Request] | Pipeline) -> Sequence[Request] | Pipeline:
+        """The requests, refused before an image is opened for them in vain."""
+        if isinstance(requests, Pipeline):
+            check_length(requests, self.limits)
+            return requests
+        if isinstance(requests, Request):
+            requests = [requests]
+        if not 0 < len(requests) <= self.limits.max_requests:
+            raise UsageError(
+                f"{len(requests)} requests: give 1 to {self.limits.max_requests}", field="requests"
+            )
+        for request in requests:
+            adapter_of(request)
+        return requests
+
     def _encode(self, pixels: npt.NDArray[np.uint8]) -> Embedding:
         with self.encoder_lock:
             return self.model.encode([pixels])[0]
@@ -201,7 +258,7 @@ class Scene(AdapterScene):
         limits: those of its composer.
     """
 
-    def __init__(self, composer: Composer, source: Image) -> None:
+    def __init__(self, composer: Composer, source: Image, embedding: Embedding | None = None) -> None:
         super().__init__(
             source.pixels,
             composer.model,
@@ -209,6 +266,8 @@ class Scene(AdapterScene):
             lambda pixels: composer.encode(pixels, source.sha256 if pixels is source.pixels else None),
             composer.preset.defaults,
             composer.companions,
+            encode_many=composer.encode_many,
+            embedding=embedding,
         )
         self.source = source
         self.limits = composer.limits

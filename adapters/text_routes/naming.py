@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from adapters.clip import TextImageModel
 
 Pixels = npt.NDArray[np.uint8]
-CROPS_AT_ONCE = 64
+PICTURES_BUDGET = 32 << 20
+"""Most bytes of pictures shown to the text-image model at once, as float32: 53 of 224 x 224 pixels."""
 SAME_MASK = 0.5
 """IoU from which two masks with one label are one object."""
 SAME_OUTLINE = 0.8
@@ -107,8 +108,9 @@ def look_at(
     kept = instances[instances.areas > 0]
     side = max(model.size)
     parts = [torch.zeros(0, model.width)]
-    for start in range(0, len(kept), CROPS_AT_ONCE):
-        some = list(zip(kept.rles, kept.boxes, strict=True))[start : start + CROPS_AT_ONCE]
+    at_once = max(1, PICTURES_BUDGET // (12 * side**2 * len(looks)))
+    for start in range(0, len(kept), at_once):
+        some = list(zip(kept.rles, kept.boxes, strict=True))[start : start + at_once]
         shown = [show_region(image, rle, box, side, look) for rle, box in some for look in looks]
         vectors = model.encode_pictures(shown).reshape(len(some), len(looks), -1)
         parts.append(F.normalize(vectors.mean(1), dim=-1))

@@ -16,22 +16,7 @@ EncodeMany = Callable[[Composer, Sequence[Image]], list[Embedding]]
 
 def encode_batch(composer: Composer, images: Sequence[Image]) -> list[Embedding]:
     """The embeddings of images: from the cache, and the others from one pass, the same image once."""
-    keys = [composer.key_of(image.sha256) for image in images]
-    missing = {
-        key: image.pixels for key, image in zip(keys, images, strict=True) if composer.cache.peek(key) is None
-    }
-    if len(missing) < 2:
-        return [composer.encode(image.pixels, image.sha256) for image in images]
-    with composer.encoder_lock:
-        made = dict(zip(missing, composer.model.encode(list(missing.values())), strict=True))
-    # Through the cache, which keeps them and counts; one that was evicted meanwhile is encoded again there.
-    embeddings = []
-    for key, image in zip(keys, images, strict=True):
-        if key in made:
-            embeddings.append(composer.cache.get_or_encode(key, lambda key=key: made[key]))  # type: ignore[misc]
-        else:
-            embeddings.append(composer.encode(image.pixels, image.sha256))
-    return embeddings
+    return composer.encode_many([image.pixels for image in images], [image.sha256 for image in images])
 
 
 def encode_apart(

@@ -224,8 +224,7 @@ class Engine:
     def _answer(self, job: Job, image: Image, embedding: Embedding, passes: int) -> None:
         self._stage_began = time.monotonic()
         try:
-            scene = WatchedScene(self.composer, image, job.check)
-            scene.hold(embedding)
+            scene = WatchedScene(self.composer, image, embedding, job.check)
             job.lap("queue")  # behind the others of its batch
             answered, shortages = answer(self.composer, job, scene, passes)
             self._count(memory_shortages=shortages)

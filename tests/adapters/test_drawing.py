@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters import drawing
-from adapters.drawing import TILE, MaskDrawer, compose_axis, tile_axis
+from adapters.drawing import MaskDrawer
 from adapters.rle import decode_mask, encode_mask
 from adapters.selection import mask_boxes, stability_score
+from adapters.tiles import TILE, compose_axis, tile_axis
 from sam.model import upsample_logits
 
 TOLERANCE = 1e-4
@@ -31,12 +32,13 @@ def smooth_logits(count: int, side: int, cells: int, seed: int, level: float) ->
 def check_same(low_res: torch.Tensor, square: int, image_size: tuple[int, int], offset: float = 1.0) -> None:
     inside = input_size(image_size, square)
     plain = upsample_logits(low_res, square, inside, image_size)
-    drawn = MaskDrawer((low_res.shape[1], low_res.shape[2]), square, inside, image_size).draw(
-        low_res, offset=offset
-    )
+    drawer = MaskDrawer((low_res.shape[1], low_res.shape[2]), square, inside, image_size)
+    drawn = drawer.draw(low_res, offset=offset)
+    np.testing.assert_array_equal(drawer.boxes(low_res), [mask.box for mask in drawn])
     for logits, mask, stability in zip(plain, drawn, stability_score(plain, 0.0, offset), strict=True):
         assert mask.rle is not None
         bits = decode_mask(mask.rle)
+        assert mask.rle == encode_mask(bits)  # the very bytes that pycocotools writes
         undecided = (logits.abs() < TOLERANCE).numpy()
         np.testing.assert_array_equal(bits[~undecided], (logits > 0).numpy()[~undecided])
         np.testing.assert_array_equal(mask.box, mask_boxes(bits[None])[0])
@@ -82,26 +84,47 @@ def test_a_blank_image_and_a_full_one() -> None:
 
 
 def test_only_tiles_with_an_outline_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    low_res = torch.full((1, 64, 64), -20.0)
-    low_res[0, 10:50, 10:50] = 20.0
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    low_res = 20.0 - torch.hypot(y - 30.0, x - 35.0)[None]
     drawer = MaskDrawer((64, 64), 256, (256, 256), (1024, 1024))
     drawn = []
-    original = drawer._draw_tiles
+    original = drawer._logits
     monkeypatch.setattr(
-        drawer,
-        "_draw_tiles",
-        lambda low, tiles, levels: drawn.append(len(tiles)) or original(low, tiles, levels),
+        drawer, "_logits", lambda low, tiles: drawn.append(len(tiles)) or original(low, tiles)
     )
-    drawer.draw(low_res)
-    assert 0 < drawn[0] < 0.2 * 32 * 32
+    (mask,) = drawer.draw(low_res)
+    for_the_mask = sum(drawn)
+    assert 0 < for_the_mask < 0.2 * 32 * 32
+    drawn.clear()
+    assert drawer.boxes(low_res).tolist() == [list(mask.box)]
+    assert 0 < sum(drawn) < 0.5 * for_the_mask
+
+
+def test_a_box_may_need_several_lines_of_tiles() -> None:
+    low_res = torch.full((2, 256, 256), -1.0)
+    low_res[0, 100:110, 120] = 0.01  # a line that no pixel of a small photo may see
+    low_res[1, 30:32, 0:200] = torch.linspace(-0.9, 0.4, 200)
+    check_same(low_res, 1024, (90, 140))
+    check_same(low_res, 1024, (900, 1400))
+
+
+def test_boxes_of_masks_that_end_where_the_image_does() -> None:
+    low_res = torch.full((3, 64, 64), -2.0)
+    low_res[0, 40:], low_res[1, :, 50:], low_res[2, 20:30] = 2.0, 2.0, 2.0
+    check_same(low_res, 256, (300, 427))
+    check_same(low_res, 256, (320, 320))
 
 
 def test_few_tiles_at_a_time_give_the_same_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     low_res = smooth_logits(3, 64, 6, 9, 0.0)
     whole = MaskDrawer((64, 64), 256, (256, 192), (130, 99)).draw(low_res)
     monkeypatch.setattr(drawing, "TILES_AT_ONCE", 2)
-    monkeypatch.setattr(drawing, "BITS_BUDGET", 1)
+    monkeypatch.setattr(drawing, "TILES_KEPT", 3)
     assert MaskDrawer((64, 64), 256, (256, 192), (130, 99)).draw(low_res) == whole
+    monkeypatch.setattr(drawing, "TILE_GRID_BUDGET", 1)
+    again = MaskDrawer((64, 64), 256, (256, 192), (130, 99))
+    assert again.draw(low_res) == whole
+    np.testing.assert_array_equal(again.boxes(low_res), [mask.box for mask in whole])
     assert MaskDrawer((64, 64), 256, (256, 192), (130, 99)).draw(low_res[:0]) == []
 
 
@@ -123,7 +146,26 @@ def test_a_window_of_a_larger_image_lands_in_its_place() -> None:
         whole = np.zeros((130, 200), bool)
         whole[5:125, 17:107] = decode_mask(here.rle)
         np.testing.assert_array_equal(decode_mask(there.rle), whole)
+        assert there.rle == encode_mask(whole)
         assert there.box == (here.box[0] + 17, here.box[1] + 5, here.box[2] + 17, here.box[3] + 5)
+
+
+def test_cells_beyond_the_image_may_be_left_out() -> None:
+    low_res = smooth_logits(3, 64, 6, 4, 0.0)
+    drawer = MaskDrawer((64, 64), 256, (171, 256), (400, 600))
+    part = low_res[:, :44].contiguous()
+    assert drawer.draw(part) == drawer.draw(low_res)
+    np.testing.assert_array_equal(drawer.boxes(part), drawer.boxes(low_res))
+
+
+def test_another_threshold_is_a_shift_of_the_logits() -> None:
+    low_res = smooth_logits(2, 32, 5, 6, 0.0)
+    drawer = MaskDrawer((32, 32), 128, (100, 128), (150, 190))
+    for threshold in (-1.5, 2.0):
+        shifted = drawer.draw(low_res - threshold)
+        assert drawer.draw(low_res, threshold=threshold) == shifted
+        boxes = [mask.box for mask in shifted]
+        np.testing.assert_array_equal(drawer.boxes(low_res, threshold=threshold), boxes)
 
 
 def test_unstable_masks_are_not_drawn() -> None:

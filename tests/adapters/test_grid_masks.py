@@ -56,8 +56,8 @@ def test_logits_held_and_decoded_again_are_the_same(
 def test_what_is_left_undrawn_is_padding(make_scene: MakeScene, size: tuple[int, int]) -> None:
     scene = make_scene(*size)
     found = grid(scene)
-    labels = torch.ones(len(found.points), 1, dtype=torch.int64)
-    whole = scene.decode(Prompts(points=found.points[:, None], labels=labels)).low_res_logits()
+    labels = torch.ones(len(found.clicks.points), 1, dtype=torch.int64)
+    whole = scene.decode(Prompts(points=found.clicks.points[:, None], labels=labels)).low_res_logits()
     every = np.arange(len(found.boxes))
     drawn = torch.cat([part for _, part in found.logits_of(every)])
     assert drawn.shape == whole.shape
@@ -71,8 +71,6 @@ def test_none_wanted_is_none(make_scene: MakeScene) -> None:
 def test_duplicates_and_empty_masks_are_not_distinct(make_scene: MakeScene) -> None:
     found = grid(make_scene())
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 10.4], [20, 0, 30, 10], [0, 0, 0, 0]], np.float32)
-    few = GridMasks(
-        found.window, found.points, 5, boxes, np.array([0.5, 0.6, 0.1, 0.9], np.float32), np.ones(4), None
-    )
+    few = GridMasks(found.clicks, boxes, np.array([0.5, 0.6, 0.1, 0.9], np.float32), np.ones(4), None)
     assert few.distinct(0.9).tolist() == [1, 2]
     assert few.distinct(0.99).tolist() == [1, 0, 2]

@@ -23,34 +23,46 @@ def instances_of(masks: np.ndarray) -> Instances:
     )
 
 
-@given(small_masks, st.integers(0, 30))
-def test_clean_mask_is_segment_anythings(mask: np.ndarray, min_area: int) -> None:
-    expected, changed_holes = amg.remove_small_regions(mask, min_area, mode="holes")
-    expected, changed_islands = amg.remove_small_regions(expected, min_area, mode="islands")
-    cleaned, small = regions.clean_mask(mask, min_area)
-    np.testing.assert_array_equal(cleaned, expected)
-    assert small == (changed_holes or changed_islands)
+def cleaned_by_segment_anything(mask: np.ndarray, min_area: float) -> tuple[np.ndarray, bool]:
+    filled, holes = amg.remove_small_regions(mask, min_area, mode="holes")
+    cleaned, islands = amg.remove_small_regions(filled, min_area, mode="islands")
+    return cleaned, holes or islands
 
 
-@given(small_masks, st.integers(0, 30))
-def test_cleaning_the_window_is_cleaning_the_image(mask: np.ndarray, min_area: int) -> None:
-    encoded = rle.encode_mask(mask)
-    box = rle.bounding_boxes([encoded])[0]
-    expected, small = regions.clean_mask(mask, min_area)
-    found, found_box, found_small = regions.clean_rle(encoded, box, min_area)
-    assert found == rle.encode_mask(expected)
-    assert found_small == small
-    np.testing.assert_array_equal(found_box, rle.bounding_boxes([found])[0])
+def check(masks: list[np.ndarray], min_area: float) -> None:
+    found, boxes, small = regions.clean_masks(rle.encode_masks(np.stack(masks)), min_area)
+    expected = [cleaned_by_segment_anything(mask, min_area) for mask in masks]
+    assert found == [rle.encode_mask(mask) for mask, _ in expected]
+    assert small.tolist() == [changed for _, changed in expected]
+    np.testing.assert_array_equal(boxes, rle.bounding_boxes(found))
 
 
-@pytest.mark.parametrize("min_area", [1, 40, 150, 3000])
-def test_cleaning_blobs_in_a_large_image(blobs: Blobs, min_area: int) -> None:
-    for mask in blobs(4, (60, 90), 5):
-        photo = np.zeros((400, 500), bool)
-        photo[300:360, 20:110] = mask
-        encoded = rle.encode_mask(photo)
-        found, *_ = regions.clean_rle(encoded, rle.bounding_boxes([encoded])[0], min_area)
-        assert found == rle.encode_mask(regions.clean_mask(photo, min_area)[0])
+@given(small_masks, st.integers(0, 30), st.integers(0, 1000))
+def test_cleaning_is_segment_anythings(mask: np.ndarray, min_area: int, seed: int) -> None:
+    """Three masks at a time: what hangs together in one must not hang together with another."""
+    other = np.random.default_rng(seed).random(mask.shape) < 0.4
+    check([mask, other, mask], min_area)
+
+
+@pytest.mark.parametrize("min_area", [0, 1, 40, 150, 3000])
+def test_cleaning_blobs_in_a_large_image(
+    blobs: Blobs, min_area: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = np.zeros((5, 400, 500), bool)
+    photos[:4, 300:360, 20:110] = blobs(4, (60, 90), 5)
+    monkeypatch.setattr(regions, "MASKS_AT_ONCE", 2)
+    check(list(photos), min_area)
+
+
+def test_regions_that_meet_at_corners_are_one() -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[range(6), range(6)] = True
+    assert regions.largest_components([rle.encode_mask(mask), rle.encode_mask(mask[:, ::-1])]).tolist() == [
+        6,
+        6,
+    ]
+    mask[3, 3] = False
+    assert regions.largest_components([rle.encode_mask(mask)]).tolist() == [3]
 
 
 def test_duplicates_made_by_cleaning_are_suppressed_and_tidy_masks_preferred() -> None:
@@ -66,6 +78,7 @@ def test_duplicates_made_by_cleaning_are_suppressed_and_tidy_masks_preferred() -
 def test_nothing_to_clean() -> None:
     assert len(regions.clean_instances(Instances.empty((9, 9)), 10, 0.7)) == 0
     assert len(regions.drop_small(Instances.empty((9, 9)), 10)) == 0
+    assert regions.largest_components([rle.encode_mask(np.zeros((3, 4), bool))]).tolist() == [0]
 
 
 def test_drop_small_goes_by_the_largest_component() -> None:

@@ -41,23 +41,13 @@ def test_uncompressed_counts_are_read_too(mask: np.ndarray) -> None:
 
 
 @given(masks, st.integers(0, 5), st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
-def test_a_window_is_encoded_as_pycocotools_encodes_the_whole_image(
+def test_a_window_is_decoded_as_pycocotools_decodes_the_whole_image(
     mask: np.ndarray, left: int, top: int, right: int, bottom: int
 ) -> None:
-    image = np.pad(mask, ((top, bottom), (left, right)))
-    found = rle.encode_window(mask, (left, top), image.shape)
-    assert found == rle.encode_mask(image)
+    image = np.pad(mask, ((top, bottom), (left, right)), constant_values=bool(left % 2))
+    found = rle.encode_mask(image)
     window = (slice(top, top + mask.shape[0]), slice(left, left + mask.shape[1]))
     np.testing.assert_array_equal(rle.decode_window(found, window), mask)
-
-
-@given(masks)
-def test_runs_know_box_and_area(mask: np.ndarray) -> None:
-    columns = np.zeros((mask.shape[1], mask.shape[0] + 1), np.bool_)
-    columns[:, :-1] = mask.T
-    runs = rle.column_runs(columns)
-    assert runs.area == mask.sum()
-    np.testing.assert_array_equal(runs.box, rle.bounding_boxes([rle.encode_mask(mask)])[0])
 
 
 @given(masks)

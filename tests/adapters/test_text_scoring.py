@@ -11,8 +11,18 @@ import torch
 
 from adapters.results import Instances
 from adapters.rle import bounding_boxes, encode_mask
-from adapters.text_routes.naming import Named, answers, close, distinct, inner_point, suggestions
+from adapters.text_routes import naming
+from adapters.text_routes.naming import (
+    Named,
+    answers,
+    close,
+    distinct,
+    inner_point,
+    look_at,
+    suggestions,
+)
 from adapters.text_routes.vocabulary import BACKGROUND, COMMON, Vocabulary
+from adapters.visual_prompts import LOOKS
 
 SIZE = (40, 60)
 
@@ -217,3 +227,21 @@ def test_joining_and_narrowing() -> None:
     assert one.only(np.array([True, False])).best().tolist() == pytest.approx([0.2, 0])
     nothing = Named(instances(LEFT)[[]], np.zeros((0, 2), np.float32))
     assert nothing.best().tolist() == [0, 0]
+
+
+def test_crops_are_shown_within_a_budget(make_coloured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each crop once, whatever the words; few at a time give the same vectors."""
+    coloured = make_coloured()
+    scene, model, candidates = coloured.scene, coloured.model, coloured.candidates
+    whole = look_at(scene.image, candidates, model)
+    assert model.pictures == len(candidates) * len(LOOKS)
+    shown: list[int] = []
+    encode = model.encode_pictures
+    monkeypatch.setattr(model, "encode_pictures", lambda many: shown.append(len(many)) or encode(many))
+    monkeypatch.setattr(naming, "PICTURES_BUDGET", 2 * len(LOOKS) * 12 * 32**2)
+    few = look_at(scene.image, candidates, model)
+    assert shown == [2 * len(LOOKS), len(LOOKS)]
+    torch.testing.assert_close(few.vectors, whole.vectors)
+    for phrases in (["red"], ["green", "blue"]):
+        few.named(Vocabulary.of(model, phrases))
+    assert shown == [2 * len(LOOKS), len(LOOKS)]

@@ -200,3 +200,62 @@ def test_many_threads_many_images() -> None:
         assert all(pool.map(right, range(2000)))
     stats = cache.stats
     assert stats.hits + stats.misses == 2000 and stats.bytes == 10 * stats.entries <= 50
+
+
+def many(names: str, called: list[list[int]]) -> Callable[[list[int]], list[Block]]:
+    def encode(places: list[int]) -> list[Block]:
+        called.append(places)
+        return [Block(names[place], 10) for place in places]
+
+    return encode
+
+
+def test_many_at_once_are_made_by_one_call() -> None:
+    cache: EmbeddingCache[Block] = EmbeddingCache(100)
+    b = cache.get_or_encode(key("b"), make("b"))
+    called: list[list[int]] = []
+    found = cache.get_or_encode_many([key(n) for n in "abcac"], many("abcac", called))
+    assert [block.name for block in found] == list("abcac")
+    assert found[1] is b and found[0] is found[3] and called == [[0, 2]]
+    assert cache.get_or_encode(key("c"), never) is found[2]
+    assert cache.get_or_encode_many([key(n) for n in "ab"], many("", called)) == [found[0], b]
+    assert len(called) == 1
+    stats = cache.stats
+    assert (stats.hits, stats.misses, stats.encodes) == (6, 3, 3)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_many_that_fail_are_not_kept(error: type[BaseException]) -> None:
+    cache: EmbeddingCache[Block] = EmbeddingCache(100)
+
+    def fail(places: list[int]) -> list[Block]:
+        raise error("broken")
+
+    for _ in range(2):
+        with pytest.raises(error, match="broken"):
+            cache.get_or_encode_many([key("a"), key("b")], fail)
+    with pytest.raises(ValueError, match="1 values for 2 keys"):
+        cache.get_or_encode_many([key("a"), key("b")], lambda places: [Block("a", 1)])
+    assert cache.stats.encodes == 0
+    assert cache.get_or_encode(key("a"), make("a")).name == "a"
+
+
+def test_many_wait_for_what_another_call_makes() -> None:
+    cache: EmbeddingCache[Block] = EmbeddingCache(1000)
+    begun, go_on = threading.Event(), threading.Event()
+    called: list[list[int]] = []
+
+    def slow(places: list[int]) -> list[Block]:
+        begun.set()
+        assert go_on.wait(timeout=10)
+        return [Block("ab"[place]) for place in places]
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.get_or_encode_many, [key("a"), key("b")], slow)
+        assert begun.wait(timeout=10)
+        second = pool.submit(cache.get_or_encode_many, [key("b"), key("c")], many("bc", called))
+        while not called:
+            threading.Event().wait(0.001)
+        go_on.set()
+        b, c = second.result(timeout=10)
+        assert b is first.result(timeout=10)[1] and c.name == "c" and called == [[1]]
