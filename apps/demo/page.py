@@ -50,7 +50,7 @@ def build(composer: Composer, max_queue: int) -> gr.Blocks:
             with gr.Column(scale=5, min_width=280, elem_id="answer"):
                 view = controls.result_view()
         add_endpoints(photos)  # first: they are to have the plain names, and events of the page any others
-        plain = {mode: page_tabs[mode] for mode in ("everything", "detect", "edges", "proposals")}
+        plain: Any = {mode: page_tabs[mode] for mode in ("everything", "detect", "edges", "proposals")}
         wire(
             demo,
             Page(
