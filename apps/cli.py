@@ -23,7 +23,7 @@ import typer
 from apps.console import flowing, warn
 
 PROGRAM = "sam-composer"
-COMMANDS = ("segment", "pipeline", "evaluate", "train", "models", "doctor")
+COMMANDS = ("segment", "pipeline", "evaluate", "train", "export_onnx", "models", "doctor")
 """Modules of :mod:`apps.commands`, in the order of `--help`."""
 DEFAULT_PROPOSALS = "1000"
 INTERRUPTED = 130
