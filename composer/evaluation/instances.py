@@ -16,8 +16,8 @@ from sam.errors import BadAnnotation
 if TYPE_CHECKING:
     from rich.table import Table
 
-FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
-"""The first six of COCOeval's twelve."""
+FIGURES = {"ap": 0, "ap50": 1, "ap75": 2, "ap_small": 3, "ap_medium": 4, "ap_large": 5, "ar": 8}
+"""Those of COCOeval's twelve that are told, by their places there; ``ar`` is for 100 results a photo."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def instance_table(evaluation: InstanceEvaluation, title: str) -> Table:
     from rich.text import Text
 
     found = Table(title=Text(title, style="table.title"), title_justify="left")
-    for heading in ("", "AP", "AP50", "AP75", "small", "medium", "large"):
+    for heading in ("", "AP", "AP50", "AP75", "small", "medium", "large", "AR"):
         found.add_column(heading, justify="right" if heading else "left")
     for name, figures in (("masks", evaluation.masks), ("boxes", evaluation.boxes)):
         if figures is not None:
@@ -119,4 +119,4 @@ def _average_precision(
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return {name: float(value) for name, value in zip(FIGURES, evaluation.stats, strict=False)}
+    return {name: float(evaluation.stats[place]) for name, place in FIGURES.items()}

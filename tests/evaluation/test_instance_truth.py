@@ -66,6 +66,7 @@ def test_what_is_missing_comes_from_the_mask(tmp_path: Path) -> None:
     assert truth.unmasked is None
     found = evaluate_instances(truth, read(truth, results_of(index(), "segmentation")[2:]))
     assert found.masks is not None and found.masks["ap"] == pytest.approx(0.5, abs=0.01)
+    assert found.masks["ar"] == pytest.approx(0.5), "one of two"
     given = opened(tmp_path, index(area=7, bbox=[1, 2, 3, 4], iscrowd=1)).coco.anns[2]
     assert (given["area"], given["bbox"], given["iscrowd"]) == (7, [1, 2, 3, 4], 1)
 

@@ -81,6 +81,7 @@ def test_average_precision_with_classes_and_without(folder: Path, ids: np.ndarra
     right = [found(0, 1, 1), found(0, 2, 2), found(1, 1, 1)]
     evaluation = evaluate_instances(truth, right)
     assert evaluation.masks is not None and evaluation.masks["ap"] == 1 and not evaluation.class_agnostic
+    assert evaluation.masks["ar"] == 1
     misnamed = [one | {"category_id": 1} for one in right]
     of_class = evaluate_instances(truth, misnamed)
     of_any = evaluate_instances(truth, misnamed, class_agnostic=True)
