@@ -23,7 +23,7 @@ FLAGS = (
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 OUT = Path(__file__).resolve().parents[3] / "out" / "browser"
-WAIT = 120_000  # milliseconds: the machine may be busy; nothing is asserted about time
+WAIT = 300_000  # milliseconds: the machine may be busy; nothing is asserted about time
 
 
 @pytest.fixture(scope="session")
@@ -50,9 +50,13 @@ def composer(browser: Any) -> Composer:
 
 
 @pytest.fixture(scope="session")
-def decoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the exported decoder is kept: it is made once for all tests."""
-    return tmp_path_factory.mktemp("decoder")
+def decoder_folder(composer: Composer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the exported decoder in it: made once for all tests, and not while a page waits for it."""
+    from apps.annotator_api.decoder_files import DecoderFiles
+
+    folder = tmp_path_factory.mktemp("decoder")
+    DecoderFiles(composer, folder).files()
+    return folder
 
 
 @dataclass

@@ -49,9 +49,10 @@ export function showMasks(value, on) {
       const swatch = element("span", { className: "swatch" });
       swatch.style.background = swatch.style.borderColor = colour(mask);
       const name = element("span", { className: mask.label ? "what" : "what unnamed", textContent: mask.label ?? "no name" });
-      const told = waiting ? (mask.draft ? "unfinished" : `proposed, ${WHENCE[mask.source]}`) : WHENCE[mask.source];
+      const told = mask.draft ? "unfinished" : WHENCE[mask.source];
       const pick = element("button", { type: "button", className: "pick" }, swatch, name,
         element("span", { className: "more", textContent: told }));
+      if (waiting) pick.append(element("span", { className: "only-read", textContent: ", proposed" }));
       pick.setAttribute("aria-pressed", mask.uid === value.selected);
       pick.addEventListener("click", () => on.select(mask.uid));
       row.append(pick);
@@ -62,7 +63,7 @@ export function showMasks(value, on) {
     }),
   );
   const count = value.annotations.length, open = value.proposed.length;
-  $("masks-title").textContent = `Masks: ${count}${open ? `, ${open} proposed` : ""}`;
+  $("masks-title").textContent = `${count} ${count === 1 ? "mask" : "masks"}${open ? `, ${open} proposed` : ""}`;
   $("none").hidden = count + open > 0;
   $("accept-all").hidden = open < 2;
   if (focused) list.querySelector(`li[data-uid="${focused}"] .pick`)?.focus();
