@@ -8,16 +8,18 @@ STAMP := $(VENV)/.installed
 VENV_GOOD := $(shell test "$$(cat $(STAMP) 2>/dev/null)" = "$(CURDIR)" \
 	&& $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo yes)
 
-.PHONY: help setup demo test check lint types layers bench clean distclean rebuild
+.PHONY: help setup demo serve test check lint types layers bench soak clean distclean rebuild
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       install, then segment a bundled photo by a click, a box and whole"
+	@echo "make serve      install, then serve the API and the demo at http://127.0.0.1:8000"
 	@echo "make setup      install sam-composer and its tools into $(VENV) (once; again when the pins change)"
 	@echo "make test       run the tests, with the coverage gate"
 	@echo "make check      lint, types, layers, then the tests: what CI runs"
 	@echo "make bench      run every script in benchmarks/"
+	@echo "make soak       ten thousand mixed requests to a server: memory, open files (20 minutes)"
 	@echo "make clean      remove caches, builds and out/demo; distclean removes $(VENV) too"
 	@echo "PYTHON=python3.12 chooses the interpreter, PYTEST_ARGS='-k boxes --no-cov' is passed on to pytest."
 
@@ -39,6 +41,12 @@ rebuild:
 demo: setup
 	@$(BIN)/python examples/demo.py
 
+serve: setup
+	@$(BIN)/sam-composer serve
+
+soak: setup
+	@$(BIN)/python benchmarks/soak.py
+
 test: setup
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) --cov
 
@@ -55,7 +63,7 @@ layers: setup
 	@$(BIN)/lint-imports
 
 bench: setup
-	@set -e; for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $(filter-out benchmarks/_% benchmarks/soak.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
 
 clean:
 	rm -rf build dist out/demo htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
