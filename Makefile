@@ -8,16 +8,18 @@ STAMP := $(VENV)/.installed
 VENV_GOOD := $(shell test "$$(cat $(STAMP) 2>/dev/null)" = "$(CURDIR)" \
 	&& $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo yes)
 
-.PHONY: help setup demo browser screenshots test check lint types layers bench clean distclean rebuild
+.PHONY: help setup demo serve browser screenshots test check lint types layers bench soak clean distclean rebuild
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       install, then segment a bundled photo by a click, a box and whole"
+	@echo "make serve      install, then serve the API and the demo at http://127.0.0.1:8000"
 	@echo "make setup      install sam-composer and its tools into $(VENV) (once; again when the pins change)"
 	@echo "make test       run the tests, with the coverage gate"
 	@echo "make check      lint, types, layers, then the tests: what CI runs"
 	@echo "make bench      run every script in benchmarks/, and write the tables of docs/performance.md"
+	@echo "make soak       ten thousand mixed requests to a server: memory, open files (20 minutes)"
 	@echo "make browser    install Debian's Chromium for the tests in tests/browser, where apt and root are"
 	@echo "make screenshots  draw the pictures of docs/demo.md anew (needs Chromium)"
 	@echo "make clean      remove caches, builds and out/demo; distclean removes $(VENV) too"
@@ -49,6 +51,12 @@ browser:
 screenshots: setup
 	@$(BIN)/python docs/screenshots.py
 
+serve: setup
+	@$(BIN)/sam-composer serve
+
+soak: setup
+	@$(BIN)/python benchmarks/soak.py
+
 test: setup
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) --cov
 
@@ -65,7 +73,7 @@ layers: setup
 	@$(BIN)/lint-imports
 
 bench: setup
-	@set -e; for script in $(filter-out benchmarks/_% benchmarks/table.py,$(sort $(wildcard benchmarks/*.py))) \
+	@set -e; for script in $(filter-out benchmarks/_% benchmarks/soak.py benchmarks/table.py,$(sort $(wildcard benchmarks/*.py))) \
 		benchmarks/table.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 clean:

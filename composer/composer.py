@@ -98,7 +98,7 @@ class Composer:
                 never needed.
             runtime: what encodes images: ``torch``, or ``onnx`` for onnxruntime, on the CPU and in float32.
                 That is faster for ``tiny`` and slower for ViTs; the first time it exports the encoder into
-                the cache (docs/decisions/0017-onnx-runtime.md).
+                the cache (docs/decisions/0018-onnx-runtime.md).
 
         Raises:
             UsageError: an unknown preset, device, precision or runtime, or ``onnx`` beside a GPU.

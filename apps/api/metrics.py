@@ -28,6 +28,7 @@ _COUNTERS = {
     "expired": "Jobs that were not ready in time",
     "passes": "Passes of the image encoder",
     "images_encoded": "Images in those passes",
+    "decoded_together": "Jobs whose clicks were decoded together with others'",
     "memory_shortages": "Times that memory ran out and a smaller attempt was made",
     "busy_seconds": "Seconds for which the device's thread worked",
 }

@@ -11,7 +11,9 @@ from composer.formats.base import Answer, Outcome
 from composer.pipeline import Pipeline, run_steps
 
 
-def answer(composer: Composer, job: Job, scene: Scene, passes: int) -> tuple[Answered, int]:
+def answer(
+    composer: Composer, job: Job, scene: Scene, passes: int, known: Result | None = None
+) -> tuple[Answered, int]:
     """Answer all that ``job`` asks; between requests it is asked whether it is still wanted.
 
     Args:
@@ -19,6 +21,7 @@ def answer(composer: Composer, job: Job, scene: Scene, passes: int) -> tuple[Ans
         job: its image is read.
         scene: that image, encoded.
         passes: of the encoder, that the image itself cost.
+        known: the answer to its only request, where that has been worked out together with others'.
 
     Returns:
         The answer, and how often memory had run out.
@@ -34,7 +37,7 @@ def answer(composer: Composer, job: Job, scene: Scene, passes: int) -> tuple[Ans
     answers = []
     for asked in job.asked:
         job.check()
-        result, short = _run(composer, scene, asked.request)
+        result, short = (known, 0) if known is not None else _run(composer, scene, asked.request)
         shortages += short
         answers.append(Answer(asked.record, result))
         job.lap(asked.request.kind)

@@ -11,20 +11,20 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from adapters.results import Instances
 from composer.composer import Composer
 from composer.engine.answering import answer
 from composer.engine.encoding import EncodeMany, encode_apart, encode_batch
 from composer.engine.fair_queue import DRAINING, FairQueue
 from composer.engine.jobs import Answered, Job
+from composer.engine.together import answers_of_clicks, is_a_click
 from composer.engine.watched import WatchedScene
-from composer.images import Image
 from sam.errors import Cancelled, DeadlineExceeded, SamComposerError, Unavailable
-from sam.model import Embedding
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ READERS = 2
 """Threads that read images while the device works."""
 STUCK_AFTER = 2.0
 """A stage that takes so many deadlines, past the end of its job's own, will not come back."""
+LEAST_TOGETHER = 2
+"""Jobs with a few clicks that make one decode worth while."""
 GRACE = 5.0
 """Seconds that the thread gets to notice, at its next step, that everything was cancelled."""
 
@@ -49,6 +51,7 @@ class EngineStats:
     expired: int = 0
     passes: int = 0
     images_encoded: int = 0
+    decoded_together: int = 0
     memory_shortages: int = 0
     busy_seconds: float = 0.0
     waiting: int = 0
@@ -198,11 +201,29 @@ class Engine:
             job.lap("queue")
         self._stage_began = time.monotonic()
         fresh = self._encode([job for job in jobs if job.embedding is None])
-        for job in jobs:
-            if job.image is not None and job.embedding is not None and self._is_wanted(job):
-                passes = int(job.image.sha256 in fresh)
-                fresh.discard(job.image.sha256)  # the others found it encoded
-                self._answer(job, job.image, job.embedding, passes)
+        alive = [job for job in jobs if job.embedding is not None and self._is_wanted(job)]
+        scenes = {job: self._scene(job) for job in alive}
+        known = self._clicks(scenes)
+        for job, scene in scenes.items():
+            if self._is_wanted(job):
+                passes = int(scene.source.sha256 in fresh)
+                fresh.discard(scene.source.sha256)  # the others found it encoded
+                self._answer(job, scene, passes, known.get(job))
+
+    def _scene(self, job: Job) -> WatchedScene:
+        assert job.image is not None and job.embedding is not None
+        return WatchedScene(self.composer, job.image, job.embedding, job.check)
+
+    def _clicks(self, scenes: Mapping[Job, WatchedScene]) -> dict[Job, Instances]:
+        """The answers to clicks, worked out together where there are several."""
+        jobs = [job for job in scenes if is_a_click(job)]
+        if len(jobs) < LEAST_TOGETHER:
+            return {}
+        found = answers_of_clicks(jobs, [scenes[job] for job in jobs])
+        if found is None:
+            return {}
+        self._count(decoded_together=len(jobs))
+        return dict(zip(jobs, found, strict=True))
 
     def _encode(self, jobs: Sequence[Job]) -> set[str]:
         """Give each job its embedding or its error; returns the digests of images that had to be encoded."""
@@ -221,12 +242,12 @@ class Engine:
                 job.lap("encode")
         return fresh
 
-    def _answer(self, job: Job, image: Image, embedding: Embedding, passes: int) -> None:
+    def _answer(self, job: Job, scene: WatchedScene, passes: int, known: Instances | None) -> None:
         self._stage_began = time.monotonic()
         try:
-            scene = WatchedScene(self.composer, image, embedding, job.check)
-            job.lap("queue")  # behind the others of its batch
-            answered, shortages = answer(self.composer, job, scene, passes)
+            if known is None:
+                job.lap("queue")  # behind the others of its batch
+            answered, shortages = answer(self.composer, job, scene, passes, known)
             self._count(memory_shortages=shortages)
         except BaseException as error:
             self._end(job, error)

@@ -77,6 +77,51 @@ def test_waiting_images_are_encoded_together(make_engine: MakeEngine) -> None:
     assert engine.stats.images_encoded == 6, "the same image twice in one batch is encoded once"
 
 
+def test_clicks_of_a_batch_are_decoded_together(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = HeldUp()
+    engine = make_engine(encode)
+    decodes: list[int] = []
+    attend = engine.composer.model.mask_decoder.attend
+
+    def counted(*args: Any) -> Any:
+        decodes.append(args[-1])
+        return attend(*args)
+
+    monkeypatch.setattr(engine.composer.model.mask_decoder, "attend", counted)
+    clicks = [Points([[10 + i, 20]]) for i in range(5)]
+    jobs = [job(picture(0), Boxes([[5, 5, 40, 30]]))]
+    jobs += [job(picture(i), click) for i, click in enumerate(clicks, 1)]
+    engine.submit(jobs[0])
+    assert encode.entered.wait(WAIT)
+    for one in jobs[1:6]:
+        engine.submit(one)
+    _wait_until(lambda: len(engine._queue._ready) == 5)
+    encode.go.set()
+    answers = [one.future.result(WAIT) for one in jobs[1:6]]
+    assert decodes == [1, 5], "the box, and all clicks in one"
+    assert engine.stats.decoded_together == 5
+    for i, (click, answer) in enumerate(zip(clicks, answers, strict=True), 1):
+        assert same(answer.outcome.answers[0].result, engine.composer.open(picture(i)).run(click))
+
+
+def test_a_click_outside_fails_alone_in_a_batch(make_engine: MakeEngine) -> None:
+    encode = HeldUp()
+    engine = make_engine(encode)
+    first = job(picture(0))
+    engine.submit(first)
+    assert encode.entered.wait(WAIT)
+    jobs = [job(picture(1)), job(picture(2), Points([[1000, 20]])), job(picture(3))]
+    for one in jobs:
+        engine.submit(one)
+    _wait_until(lambda: len(engine._queue._ready) == 3)
+    encode.go.set()
+    assert isinstance(jobs[1].future.exception(WAIT), BadPrompt)
+    assert jobs[0].future.result(WAIT) and jobs[2].future.result(WAIT)
+    assert engine.stats.decoded_together == 0
+
+
 def test_a_cancelled_job_is_not_encoded(make_engine: MakeEngine) -> None:
     encode = HeldUp()
     engine = make_engine(encode)
