@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 VENV_GOOD := $(shell test "$$(cat $(STAMP) 2>/dev/null)" = "$(CURDIR)" \
 	&& $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo yes)
 
-.PHONY: help setup demo serve browser screenshots test check lint types layers bench soak clean distclean rebuild
+.PHONY: help setup demo serve browser screenshots test test-browser check lint types layers bench soak clean distclean rebuild
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -20,7 +20,7 @@ help:
 	@echo "make check      lint, types, layers, then the tests: what CI runs"
 	@echo "make bench      run every script in benchmarks/, and write the tables of docs/performance.md"
 	@echo "make soak       ten thousand mixed requests to a server: memory, open files (20 minutes)"
-	@echo "make browser    install Debian's Chromium for the tests in tests/browser, where apt and root are"
+	@echo "make test-browser  the tests in a real browser, which 'make test' leaves out; installs Chromium with apt, as root"
 	@echo "make screenshots  draw the pictures of docs/demo.md anew (needs Chromium)"
 	@echo "make clean      remove caches, builds and out/demo; distclean removes $(VENV) too"
 	@echo "PYTHON=python3.12 chooses the interpreter, PYTEST_ARGS='-k boxes --no-cov' is passed on to pytest."
@@ -59,6 +59,9 @@ soak: setup
 
 test: setup
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) --cov
+
+test-browser: setup browser
+	@SAM_COMPOSER_BROWSER_TESTS=1 $(BIN)/python -m pytest tests/browser --no-cov $(PYTEST_ARGS)
 
 check: lint types layers test
 
