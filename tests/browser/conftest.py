@@ -1,4 +1,4 @@
-"""Tests in a real browser run when they are asked for: `make test-browser`, or the variable below set to 1."""
+"""Tests in a real browser run when asked for: `make test-browser`, or the variable below set to 1."""
 
 from __future__ import annotations
 
