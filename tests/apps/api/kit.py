@@ -21,7 +21,7 @@ from apps.api.server import ImpatientProtocol
 from apps.api.service import Service
 
 CLICK = [{"kind": "points", "points": [[20, 20]]}]
-WAIT = 30.0
+WAIT = 120.0
 """Seconds after which a test that hangs fails."""
 MakeService = Callable[..., Service]
 

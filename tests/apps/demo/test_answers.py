@@ -147,7 +147,7 @@ def test_the_picture_has_the_masks_of_the_answer(photos: Photos, photo: str) -> 
 
 
 def test_the_table_has_a_row_for_each_mask_and_no_empty_column(photos: Photos, photo: str) -> None:
-    found = ask(photos, photo, Points([[20, 20], [60, 30]]))
+    found = ask(photos, photo, Points([[20, 20], [40, 30]]))
     table = showing.table_of(found)
     count = len(found.answers[0].result)  # type: ignore[arg-type]
     assert count > 1 and [row[0] for row in table["data"]] == list(range(1, count + 1))

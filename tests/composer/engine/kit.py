@@ -20,7 +20,7 @@ from sam.model import Embedding
 Pixels = npt.NDArray[np.uint8]
 MakeEngine = Callable[..., Engine]
 CLICK = Points([[20, 20]])
-WAIT = 30.0
+WAIT = 120.0
 """Seconds after which a test that hangs fails; none waits for them when all is well."""
 
 
