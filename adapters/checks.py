@@ -23,9 +23,10 @@ def number_array(value: npt.ArrayLike, field: str, expected: str) -> FloatArray:
         BadPrompt: ragged lists, text, NaN or infinity; ``expected`` says what was wanted.
     """
     try:
-        array = np.asarray(value, np.float64)
+        array = np.array(value, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise BadPrompt(f"{field} must be numbers, {expected}", field=field) from error
+    array[np.abs(array) > np.finfo(np.float32).max] = np.inf  # as float32 would have it
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise BadPrompt(f"{field}{list(where)} is {array[where]}: {field} must be finite pixels", field=field)

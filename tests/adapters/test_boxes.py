@@ -110,3 +110,8 @@ def test_a_rounded_box_is_clipped(make_scene: MakeScene) -> None:
     scene = make_scene(40, 60)
     rounded, exact = BoxesAdapter()(scene, Boxes(rough)), BoxesAdapter()(scene, Boxes([[0, 0, 60, 40]]))
     assert rounded.rles == exact.rles
+
+
+def test_numbers_beyond_float32_are_refused() -> None:
+    with pytest.raises(BadPrompt, match="must be finite"):
+        Boxes([[0, 0, 1e300, 5]])

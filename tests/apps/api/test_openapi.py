@@ -76,14 +76,14 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def service(make_service: MakeService) -> Service:
+def hurried(make_service: MakeService) -> Service:
     """Whatever is made up must be answered soon."""
     return make_service(deadline_seconds=20.0, max_prompts=64)
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(OPERATIONS))
-def test_answers_are_those_of_the_document(service: Service, method: str, path: str) -> None:
-    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(service))
+def test_answers_are_those_of_the_document(hurried: Service, method: str, path: str) -> None:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(hurried))
     strategy = schema[path][method].as_strategy()
 
     @settings(
