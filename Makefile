@@ -8,25 +8,30 @@ STAMP := $(VENV)/.installed
 VENV_GOOD := $(shell test "$$(cat $(STAMP) 2>/dev/null)" = "$(CURDIR)" \
 	&& $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo yes)
 
-.PHONY: help setup demo test check lint types layers bench clean distclean rebuild
+.PHONY: help setup demo serve browser screenshots test test-browser check lint types layers bench soak clean distclean rebuild
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       install, then segment a bundled photo by a click, a box and whole"
+	@echo "make serve      install, then serve the API and the demo at http://127.0.0.1:8000"
 	@echo "make setup      install sam-composer and its tools into $(VENV) (once; again when the pins change)"
 	@echo "make test       run the tests, with the coverage gate"
 	@echo "make check      lint, types, layers, then the tests: what CI runs"
 	@echo "make bench      run every script in benchmarks/, and write the tables of docs/performance.md"
+	@echo "make soak       ten thousand mixed requests to a server: memory, open files (20 minutes)"
+	@echo "make test-browser  the tests in a real browser, which 'make test' leaves out; installs Chromium with apt, as root"
+	@echo "make screenshots  draw the pictures of docs/demo.md anew (needs Chromium)"
 	@echo "make clean      remove caches, builds and out/demo; distclean removes $(VENV) too"
 	@echo "PYTHON=python3.12 chooses the interpreter, PYTEST_ARGS='-k boxes --no-cov' is passed on to pytest."
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt $(if $(VENV_GOOD),,rebuild)
+$(STAMP): pyproject.toml constraints.txt apps/annotator/vendor.py $(if $(VENV_GOOD),,rebuild)
 	@rm -f $@
 	@echo "Installing into $(VENV): about 3 GB to download, most of it PyTorch; this happens once."
 	$(BIN)/python -m pip install $(if $(CI),--quiet) --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m apps.annotator.vendor --optional
 	@printf '%s' "$(CURDIR)" > $@
 
 rebuild:
@@ -39,8 +44,24 @@ rebuild:
 demo: setup
 	@$(BIN)/python examples/demo.py
 
+# Never fails: without Chromium the tests that need one are skipped, and say so.
+browser:
+	@sh tests/browser/install-chromium.sh
+
+screenshots: setup
+	@$(BIN)/python docs/screenshots.py
+
+serve: setup
+	@$(BIN)/sam-composer serve
+
+soak: setup
+	@$(BIN)/python benchmarks/soak.py
+
 test: setup
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) --cov
+
+test-browser: setup browser
+	@SAM_COMPOSER_BROWSER_TESTS=1 $(BIN)/python -m pytest tests/browser --no-cov $(PYTEST_ARGS)
 
 check: lint types layers test
 
@@ -55,7 +76,7 @@ layers: setup
 	@$(BIN)/lint-imports
 
 bench: setup
-	@set -e; for script in $(filter-out benchmarks/_% benchmarks/table.py,$(sort $(wildcard benchmarks/*.py))) \
+	@set -e; for script in $(filter-out benchmarks/_% benchmarks/soak.py benchmarks/table.py,$(sort $(wildcard benchmarks/*.py))) \
 		benchmarks/table.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 clean:

@@ -123,6 +123,7 @@ def clip_boxes(boxes: FloatArray, size: tuple[int, int], tolerance: float = EDGE
             f"{_named(boxes, number)} is outside the image, {width} px wide and {height} px high",
             code="box_outside",
             field="boxes",
+            allowed={"x": [0, width], "y": [0, height]},
         )
     return clipped
 

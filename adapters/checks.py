@@ -35,7 +35,11 @@ def number_array(value: npt.ArrayLike, field: str, expected: str) -> FloatArray:
 def whole_number(value: Any, field: str, low: int, high: int) -> None:
     """Raises BadPrompt unless ``value`` is an int in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
-        raise BadPrompt(f"{field} must be a whole number from {low} to {high}, not {value!r}", field=field)
+        raise BadPrompt(
+            f"{field} must be a whole number from {low} to {high}, not {value!r}",
+            field=field,
+            allowed={"min": low, "max": high},
+        )
 
 
 def real_number(value: Any, field: str, low: float, high: float) -> None:
@@ -45,21 +49,31 @@ def real_number(value: Any, field: str, low: float, high: float) -> None:
     )
     if not valid or not low <= value <= high:
         span = f"from {low:g} to {high:g}" if math.isfinite(high - low) else "that is finite"
-        raise BadPrompt(f"{field} must be a number {span}, not {value!r}", field=field)
+        raise BadPrompt(
+            f"{field} must be a number {span}, not {value!r}",
+            field=field,
+            allowed={"min": low, "max": high} if math.isfinite(high - low) else None,
+        )
 
 
 def which_masks(value: Any) -> None:
     """Raises BadPrompt unless ``value`` is one of the ways to choose masks."""
     if value not in get_args(Masks):
-        raise BadPrompt(f'masks must be "best" or "all", not {value!r}', field="masks")
+        raise BadPrompt(
+            f'masks must be "best" or "all", not {value!r}', field="masks", allowed=list(get_args(Masks))
+        )
 
 
 def prompt_count(count: int, what: str) -> None:
     """Raises BadPrompt for no prompts and for more than :data:`MAX_PROMPTS`."""
     if count == 0:
-        raise BadPrompt(f"no {what}: give at least one", field=what)
+        raise BadPrompt(f"no {what}: give at least one", field=what, allowed={"min": 1, "max": MAX_PROMPTS})
     if count > MAX_PROMPTS:
-        raise BadPrompt(f"{count} {what} in one request: give at most {MAX_PROMPTS}", field=what)
+        raise BadPrompt(
+            f"{count} {what} in one request: give at most {MAX_PROMPTS}",
+            field=what,
+            allowed={"min": 1, "max": MAX_PROMPTS},
+        )
 
 
 def earlier_instances(value: Any, field: str) -> None:

@@ -120,6 +120,7 @@ def _check_inside(points: FloatArray, size: tuple[int, int]) -> None:
             f"point {number} (x={x:g}, y={y:g}) is outside the image, {width} px wide and {height} px high",
             code="point_outside",
             field="points",
+            allowed={"x": [0, width - 1], "y": [0, height - 1]},
         )
 
 

@@ -299,6 +299,7 @@ def _check_fits(scene: Scene, request: Text) -> None:
                 f"hint_point x={x:g}, y={y:g} is outside the image, {width} px wide and {height} px high",
                 code="point_outside",
                 field="hint_point",
+                allowed={"x": [0, width - 1], "y": [0, height - 1]},
             )
     if request.candidates is not None:
         of_this_image(request.candidates, scene.size, "candidates")

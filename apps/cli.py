@@ -23,7 +23,9 @@ import typer
 from apps.console import flowing, warn
 
 PROGRAM = "sam-composer"
-COMMANDS = ("segment", "pipeline", "evaluate", "train", "models", "doctor")
+COMMANDS = (
+    "segment", "pipeline", "serve", "annotate", "evaluate", "train", "export_onnx", "models", "doctor",
+)  # fmt: skip
 """Modules of :mod:`apps.commands`, in the order of `--help`."""
 DEFAULT_PROPOSALS = "1000"
 INTERRUPTED = 130

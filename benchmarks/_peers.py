@@ -95,6 +95,15 @@ def ultralytics_of(model: SegmentAnything) -> Any:
     return peer
 
 
+def ultralytics_mobile_of(model: SegmentAnything) -> Any:
+    """ultralytics' MobileSAM with the weights of ``model``, whose encoder is the published TinyViT."""
+    from ultralytics.models.sam.build import build_mobile_sam
+
+    peer = build_mobile_sam()
+    peer.load_state_dict(model.state_dict(), strict=True)
+    return peer.train().eval()  # it keeps biases of its own making when the mode changes
+
+
 def ultralytics_predictor(model: SegmentAnything) -> Any:
     """ultralytics' SAM predictor around :func:`ultralytics_of`, keeping what it finds whatever its score."""
     from ultralytics.models.sam.predict import Predictor

@@ -22,7 +22,7 @@ import _models
 import _peers
 import _report
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from composer.presets import load_model_config
 from sam.image_encoder.vit import ImageEncoderViT
@@ -107,7 +107,7 @@ def peers_of(model: SegmentAnything, pixels: Tensor) -> dict[str, Encode]:
             "ultralytics": _peers.ultralytics_of,
         }
     elif model.image_encoder.config == load_model_config("mobile").encoder:
-        made = {"ultralytics": mobile_sam_of}
+        made = {"ultralytics": _peers.ultralytics_mobile_of}
     else:
         made = {}
     found: dict[str, Encode] = {}
@@ -115,15 +115,6 @@ def peers_of(model: SegmentAnything, pixels: Tensor) -> dict[str, Encode]:
         peer = made[name](model)
         found[name] = lambda name=name, peer=peer: _peers.embedding_of(name, peer, pixels)  # type: ignore[misc]
     return {name: found[name] for name in _peers.PEERS if name in found}
-
-
-def mobile_sam_of(model: SegmentAnything) -> nn.Module:
-    """ultralytics' MobileSAM with the weights of ``model``."""
-    from ultralytics.models.sam.build import build_mobile_sam
-
-    peer: nn.Module = build_mobile_sam()
-    peer.load_state_dict(model.state_dict(), strict=True)
-    return peer.train().eval()  # it keeps biases of its own making when the mode changes
 
 
 def distance(found: Tensor, ours: Tensor) -> dict[str, float]:

@@ -94,6 +94,12 @@ class EmbeddingCache(Generic[V]):
             self._hits += 1
         return value
 
+    def peek(self, key: CacheKey) -> V | None:
+        """The value of ``key`` if it is kept, without counting a hit or making it the latest used."""
+        with self._lock:
+            kept = self._kept.get(key)
+            return None if kept is None else kept[0]
+
     def get_or_encode_many(
         self, keys: Sequence[CacheKey], encode: Callable[[list[int]], Sequence[V]]
     ) -> list[V]:

@@ -20,6 +20,7 @@ from composer.companions import Companions
 from composer.images import Image, Source, digest, open_image
 from composer.limits import DEFAULT_LIMITS, Limits
 from composer.many import IMAGES_AT_ONCE, answer, open_many, run_many
+from composer.onnx_encoders import onnx_encoder
 from composer.pipeline import Pipeline, PipelineResult, check_length, run_pipeline
 from composer.presets import Preset, WeightsFile, load_preset
 from composer.registry import adapter_of
@@ -28,9 +29,11 @@ from sam.allocation import keep_freed_memory
 from sam.checkpoints import load_weights
 from sam.errors import SamComposerError, UsageError
 from sam.model import Embedding, SegmentAnything
+from sam.onnx_files import OnnxEncoder
 from sam.precision import PrecisionChoice, choose_device, choose_precision
 from sam.variants import build_model
 
+RUNTIMES = ("torch", "onnx")
 PREPROCESSING = "resize-longest-bilinear-1"
 """Version of what happens to pixels before the encoder: part of the cache key."""
 
@@ -79,6 +82,7 @@ class Composer:
         precision: str = "auto",
         limits: Limits = DEFAULT_LIMITS,
         compile: bool = False,
+        runtime: str = "torch",
     ) -> Composer:
         """Load a preset.
 
@@ -92,14 +96,24 @@ class Composer:
             limits: what to accept.
             compile: put the encoder through torch.compile, which takes a while here and needs a compiler;
                 never needed.
+            runtime: what encodes images: ``torch``, or ``onnx`` for onnxruntime, on the CPU and in float32.
+                That is faster for ``tiny`` and slower for ViTs; the first time it exports the encoder into
+                the cache (docs/decisions/0018-onnx-runtime.md).
 
         Raises:
-            UsageError: an unknown preset, device or precision.
+            UsageError: an unknown preset, device, precision or runtime, or ``onnx`` beside a GPU.
             CheckpointError: weights that are missing, damaged or of another model.
-            EnvironmentProblem: the device is not there, or no compiler is where one is asked for.
+            EnvironmentProblem: the device or a package of the extra ``onnx`` is not there, or no compiler is
+                where one is asked for.
         """
+        if runtime not in RUNTIMES:
+            raise UsageError(f"unknown runtime {runtime!r}: known: {', '.join(RUNTIMES)}", field="runtime")
         chosen = preset if isinstance(preset, Preset) else load_preset(preset)
-        where = choose_device(device)
+        where = choose_device("cpu" if runtime == "onnx" and device == "auto" else device)
+        if runtime == "onnx" and where.type != "cpu":
+            raise UsageError(f"runtime onnx is for the CPU, not for device {where}", field="runtime")
+        if runtime == "onnx" and compile:
+            raise UsageError("runtime onnx runs no torch.compile: leave one of the two out", field="compile")
         how = choose_precision(where, precision)
         if where.type == "cpu":
             keep_freed_memory()
@@ -110,8 +124,11 @@ class Composer:
             path = locate(chosen)
         model = build_model(chosen.model)
         load_weights(model, path, sha256=chosen.weights.sha256, size=chosen.weights.bytes)
+        if runtime == "onnx":
+            model.image_encoder = onnx_encoder(model)
         composer = cls(model.to(where), chosen, how, limits)
-        model.prepare(compile=compile)
+        if runtime == "torch":
+            model.prepare(compile=compile)
         return composer
 
     @property
@@ -233,6 +250,8 @@ class Composer:
             "device": str(self.device),
             "precision": self.precision.name,
         }
+        if isinstance(self.model.image_encoder, OnnxEncoder):
+            about["encoder_runtime"] = "onnx"
         return about | ({"companions": companions} if companions else {})
 
     def _checked(self, requests: Sequence[Request] | Pipeline) -> Sequence[Request] | Pipeline:

@@ -164,7 +164,12 @@ def check_size(width: int, height: int, limits: Limits, name: str) -> None:
         problem = f"the longer side may be at most {limits.max_aspect_ratio:g} times the shorter one"
     if problem:
         message = f"{name}: {width}x{height} is too large: {problem}; make it smaller or raise the limit"
-        raise BadImage(message, code="image_too_large", field="image")
+        allowed = {
+            "max_pixels": limits.max_pixels,
+            "max_side": limits.max_side,
+            "max_aspect_ratio": limits.max_aspect_ratio,
+        }
+        raise BadImage(message, code="image_too_large", field="image", allowed=allowed)
 
 
 def sniff(data: bytes) -> str | None:
@@ -195,7 +200,9 @@ def _from_bytes(data: bytes, name: str, limits: Limits, formats: Collection[str]
     if kind is None or kind not in formats:
         found = f"this is {kind}" if kind else "no image format that we know"
         accepted = ", ".join("WebP" if f == "WEBP" else f for f in formats)
-        raise BadImage(f"{name}: {found}; accepted: {accepted}", code="image_format", field="image")
+        raise BadImage(
+            f"{name}: {found}; accepted: {accepted}", code="image_format", field="image", allowed=[*formats]
+        )
     with _decoding(name), _quiet_pillow():
         picture = open_picture(io.BytesIO(data), [kind])
     with picture:

@@ -34,6 +34,9 @@ class Limits:
         max_prompts: points, boxes or masks in one request.
         max_requests: requests for one image in one call.
         max_text_length: characters in one phrase.
+        held_images_bytes: images with their embeddings that clients asked to be held; 0 holds none.
+        held_image_seconds: for which such an image is held after its last use.
+        batch_images: most images in one pass of the encoder, where several requests wait.
         queue_size: requests that wait for a device; one runs.
         deadline_seconds: from arrival to answer.
         drain_seconds: for requests in flight after SIGTERM.
@@ -53,6 +56,9 @@ class Limits:
     max_prompts: int = 4096
     max_requests: int = 32
     max_text_length: int = 1000
+    held_images_bytes: int = 512 << 20
+    held_image_seconds: float = 900.0
+    batch_images: int = 8
     queue_size: int = 16
     deadline_seconds: float = 60.0
     drain_seconds: float = 30.0
@@ -95,7 +101,7 @@ def _bytes(value: Any) -> Any:
 
 
 def _check(name: str, kind: Any, value: Any) -> None:
-    may_be_zero = name in {"embedding_cache_bytes", "queue_size", "drain_seconds"}
+    may_be_zero = name in {"embedding_cache_bytes", "held_images_bytes", "queue_size", "drain_seconds"}
     if kind == "str":
         if not isinstance(value, str) or not value.strip():
             raise _invalid(name, f"must be a non-empty text, not {value!r}")

@@ -38,6 +38,7 @@ def pipeline_path(name_or_path: str | Path) -> Path:
             f"unknown pipeline {str(name_or_path)!r}: {hint}known: {', '.join(known)}, or a YAML file's path",
             code="pipeline_unknown",
             field="pipeline",
+            allowed=known,
         )
     return configs_folder() / "pipelines" / f"{name_or_path}.yaml"
 

@@ -105,6 +105,7 @@ def load_preset(name_or_path: str | Path) -> Preset:
             f"unknown preset {str(name_or_path)!r}: {hint}known: {', '.join(known)}, or a YAML file's path",
             code="preset_unknown",
             field="preset",
+            allowed=known,
         )
     return _read(configs_folder() / "presets" / f"{name_or_path}.yaml")
 

@@ -34,6 +34,7 @@ def adapter_for(kind: str) -> Adapter:
             f"unknown kind of request {kind!r}: {hint}known: {', '.join(known)}",
             code="adapter_unknown",
             field="kind",
+            allowed=known,
         )
     return _load(found)
 

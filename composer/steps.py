@@ -208,7 +208,7 @@ def named(step: str, error: SamComposerError) -> SamComposerError:
     if str(error).startswith(f"step {step!r}: "):
         return error
     where = f"{step}.{error.field}" if error.field else step
-    return type(error)(f"step {step!r}: {error}", code=error.code, field=where)
+    return type(error)(f"step {step!r}: {error}", code=error.code, field=where, allowed=error.allowed)
 
 
 def _hint(name: str, known: Collection[str]) -> str:

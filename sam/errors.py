@@ -14,16 +14,21 @@ class SamComposerError(Exception):
     Attributes:
         code: stable identifier in snake_case, e.g. ``image_corrupt``.
         field: the argument or request field at fault, if there is one.
+        allowed: what would have been accepted, as plain JSON values: ``{"min": 1, "max": 256}``, or the list
+            of known names. None where the message says it better.
     """
 
     exit_code: int = 1
     http_status: int = 500
     default_code: str = "internal"
 
-    def __init__(self, message: str, *, code: str | None = None, field: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, field: str | None = None, allowed: object = None
+    ) -> None:
         super().__init__(message)
         self.code = code or self.default_code
         self.field = field
+        self.allowed = allowed
 
 
 class UsageError(SamComposerError):
@@ -60,3 +65,37 @@ class EnvironmentProblem(SamComposerError):
     """The machine cannot do what was asked: no such device, disk full, a package missing or shadowed."""
 
     exit_code, http_status, default_code = 6, 500, "environment"
+
+
+class Unavailable(SamComposerError):
+    """A service cannot take or finish this now: its queue is full, it is shutting down, memory ran out.
+
+    Attributes:
+        retry_after: seconds after which to try again.
+    """
+
+    exit_code, http_status, default_code = 6, 503, "unavailable"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        field: str | None = None,
+        allowed: object = None,
+        retry_after: int = 1,
+    ) -> None:
+        super().__init__(message, code=code, field=field, allowed=allowed)
+        self.retry_after = retry_after
+
+
+class DeadlineExceeded(SamComposerError):
+    """The answer was not ready when it was due; the work is broken off."""
+
+    exit_code, http_status, default_code = 6, 504, "deadline_exceeded"
+
+
+class Cancelled(SamComposerError):
+    """Whoever asked has gone; nobody sees this but the log."""
+
+    exit_code, http_status, default_code = 6, 499, "cancelled"

@@ -41,16 +41,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sam.errors import EnvironmentProblem
+from sam.errors import EnvironmentProblem, UsageError
 from sam.image_encoder.compact import CompactEncoder
 from sam.model import MASK_THRESHOLD, PIXEL_MEAN, PIXEL_STD, SegmentAnything
 
 OPSET = 18
 """The oldest that torch's exporter writes: what reads newer ones reads it too."""
+NEWEST_OPSET = 24
+"""The newest that the graphs were written in and compared with torch."""
 MOST_IN_ONE_FILE = 1 << 30
 """Bytes of weights in the ``.onnx`` file itself, whose format ends at 2 GiB; more go into ``.onnx.data``."""
 STRIDE = 16
 """Pixels of the padded square on a side of a cell of the embedding, of every encoder."""
+METADATA = "sam_composer"
+"""Key of the file's metadata that is ours."""
 PIXELS = "pixels"
 EMBEDDINGS = "image_embeddings"
 SKIPS = ("high_res_2", "high_res_4")
@@ -134,7 +138,7 @@ def example_prompts(model: SegmentAnything, objects: int, points: int) -> dict[s
 
 
 def export_encoder(
-    model: SegmentAnything, path: Path, *, opset: int = OPSET, metadata: Mapping[str, str] | None = None
+    model: SegmentAnything, path: Path, *, opset: int = OPSET, metadata: Mapping[str, Any] | None = None
 ) -> None:
     """Write the encoder, for any number of images, to ``path`` (and ``path``.data, if it is large).
 
@@ -142,9 +146,11 @@ def export_encoder(
         model: on the CPU; what it computes in float32 is exported, whatever its ``compute_dtype``.
         path: where to; an existing file is overwritten.
         opset: version of ONNX's operators.
-        metadata: is put into the file beside what :func:`describe` says.
+        metadata: what JSON can hold; it is put into the file beside what :func:`describe` says, as one JSON
+            object under :data:`METADATA`.
 
     Raises:
+        UsageError: an opset before :data:`OPSET` or after :data:`NEWEST_OPSET`.
         EnvironmentProblem: the packages of the extra ``onnx`` are not installed.
         OSError: ``path`` cannot be written.
     """
@@ -160,7 +166,7 @@ def export_encoder(
 
 
 def export_decoder(
-    model: SegmentAnything, path: Path, *, opset: int = OPSET, metadata: Mapping[str, str] | None = None
+    model: SegmentAnything, path: Path, *, opset: int = OPSET, metadata: Mapping[str, Any] | None = None
 ) -> None:
     """Write the decoder, for any number of objects and points; as :func:`export_encoder` otherwise."""
     objects, points = torch.export.Dim("objects"), torch.export.Dim("points")
@@ -175,9 +181,9 @@ def export_decoder(
     _save(program, path, {**describe(model), **(metadata or {})}, model.mask_decoder)
 
 
-def describe(model: SegmentAnything) -> dict[str, str]:
-    """What a user of the files must know of the model: names to JSON."""
-    about = {
+def describe(model: SegmentAnything) -> dict[str, Any]:
+    """What a user of the files must know of the model, as JSON can hold it."""
+    return {
         "image_size": model.image_size,
         "pixel_mean": PIXEL_MEAN,
         "pixel_std": PIXEL_STD,
@@ -188,7 +194,6 @@ def describe(model: SegmentAnything) -> dict[str, str]:
         "decoder_inputs": decoder_inputs(model),
         "decoder_outputs": ANSWERS,
     }
-    return {name: json.dumps(value) for name, value in about.items()}
 
 
 def _trace(
@@ -199,6 +204,8 @@ def _trace(
     opset: int,
 ) -> torch.onnx.ONNXProgram:
     """The graph as an ONNX program whose axes in ``free`` may have any size."""
+    if not OPSET <= opset <= NEWEST_OPSET:
+        raise UsageError(f"opset {opset}: expected {OPSET} to {NEWEST_OPSET}", field="opset")
     require_onnx("onnx", "onnxscript")
     with torch.no_grad(), warnings.catch_warnings():
         # That two inputs share an axis, among others: nothing that a user can act on.
@@ -218,9 +225,9 @@ def _trace(
 
 
 def _save(
-    program: torch.onnx.ONNXProgram, path: Path, metadata: Mapping[str, str], weights: nn.Module
+    program: torch.onnx.ONNXProgram, path: Path, metadata: Mapping[str, Any], weights: nn.Module
 ) -> None:
-    program.model.metadata_props.update(metadata)
+    program.model.metadata_props[METADATA] = json.dumps(metadata)
     large = sum(p.nbytes for p in weights.parameters()) > MOST_IN_ONE_FILE
     program.save(path, external_data=large)
 

@@ -103,3 +103,16 @@ def photo() -> npt.NDArray[np.uint8]:
     pixels[(x - 40) ** 2 + (y - 45) ** 2 < 25**2] = (210, 30, 40)
     pixels[20:70, 95:115] = (30, 180, 60)
     return pixels
+
+
+@pytest.fixture(scope="session")
+def onnx_of_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both parts of `tiny` as ONNX files, made once: tracing takes its seconds."""
+    from composer import Composer
+    from composer.onnx_export import export_onnx
+
+    folder = tmp_path_factory.mktemp("onnx")
+    composer = Composer.load("tiny", device="cpu", precision="fp32")
+    files = export_onnx(composer, folder)
+    assert all(file.difference is not None and file.difference < 1e-4 for file in files)
+    return folder

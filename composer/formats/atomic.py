@@ -11,6 +11,8 @@ import errno
 import json
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -96,6 +98,18 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
                 temporary.unlink()
             raise
         _sync_folder(path.parent)
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A folder in ``parent`` for files on their way, gone afterwards. Raises :class:`EnvironmentProblem`."""
+    ensure_folder(parent)
+    with writing(parent):
+        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.results import Instances
+from adapters.rle import RLE
 from composer.formats.atomic import write_bytes, writing
 from composer.formats.base import Outcome, PerImageWriter
 from composer.windows import MaskWindow, mask_window
@@ -33,14 +34,22 @@ class MasksWriter(PerImageWriter):
         instances = outcome.instances
         own = folder / "masks" / stem
         written = [
-            write_bytes(
-                own / f"{i:03d}.png", _png(_full(mask_window(rle), instances.image_size), bilevel=True)
-            )
+            write_bytes(own / f"{i:03d}.png", mask_png(rle, instances.image_size))
             for i, rle in enumerate(instances.rles)
         ]
         _remove_stale(own, set(written))
-        ids = write_bytes(folder / "masks" / f"{stem}.ids.png", _png(id_map(instances)))
+        ids = write_bytes(folder / "masks" / f"{stem}.ids.png", id_map_png(instances))
         return [*written, ids]
+
+
+def mask_png(rle: RLE, size: tuple[int, int]) -> bytes:
+    """One mask of an image of ``size`` (H, W) as a bilevel PNG."""
+    return _png(_full(mask_window(rle), size), bilevel=True)
+
+
+def id_map_png(instances: Instances) -> bytes:
+    """:func:`id_map` as a PNG of 8 or 16 bits. Raises what it does."""
+    return _png(id_map(instances))
 
 
 def id_map(instances: Instances) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:

@@ -17,7 +17,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NAMED_PATH = re.compile(r"`((?:sam|adapters|composer|apps|configs|tests|docs|examples|benchmarks)/[\w./-]*)`")
 COMMAND = re.compile(
-    r"sam-composer (segment|train|doctor|eval \w+|models \w+|pipeline \w+)\b(.*)$", re.MULTILINE
+    r"sam-composer (segment|serve|train|doctor|eval \w+|models \w+|pipeline \w+)\b(.*)$", re.MULTILINE
 )
 NOT_YET = {"adapters/detector.py"}
 """Named before it exists, because rules about it do."""

@@ -1,0 +1,1 @@
+"""The annotator's page: plain HTML, CSS and JavaScript under ``page/``, and what fetches its runtime."""

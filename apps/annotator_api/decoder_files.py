@@ -1,0 +1,99 @@
+"""The decoder for the browser: exported once for each set of weights, then taken from the cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from composer import Composer
+from composer.formats.atomic import write_bytes
+from composer.weights import cache_folder
+from sam.click_export import export_click_graphs
+from sam.errors import EnvironmentProblem, UsageError
+
+VERSION = 2
+"""Of the graphs' interface and layout: part of the files' names."""
+GRAPHS = ("click", "mask")
+
+
+class DecoderFiles:
+    """Makes the files in the background, and waits for them when they are asked for.
+
+    Args:
+        composer: whose model is exported.
+        folder: where files are kept; by default ``browser`` in the cache folder.
+    """
+
+    def __init__(self, composer: Composer, folder: Path | None = None) -> None:
+        self._composer = composer
+        self._folder = folder or cache_folder() / "browser"
+        self._lock = threading.Lock()
+        self._made: dict[str, bytes] = {}
+
+    @property
+    def digest(self) -> str:
+        """Of everything that decides the files: weights, interface, exporter."""
+        weights = self._composer.model.digest or f"random-{id(self._composer.model)}"
+        text = f"{weights} {VERSION} {torch.__version__}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def prepare(self) -> threading.Thread:
+        """Begin to make the files, if they are not there, without waiting for them."""
+        thread = threading.Thread(target=self._quietly(self.files), name="decoder export", daemon=True)
+        thread.start()
+        return thread
+
+    def file(self, name: str) -> bytes:
+        """One of :data:`GRAPHS` as an ONNX file.
+
+        Raises:
+            UsageError: no such graph.
+            EnvironmentProblem: it cannot be exported here.
+        """
+        if name not in GRAPHS:
+            raise UsageError(f"no graph {name!r}; there are: {', '.join(GRAPHS)}", field="name")
+        return self.files()[name]
+
+    def files(self) -> dict[str, bytes]:
+        """All of them, by name. Raises EnvironmentProblem."""
+        with self._lock:
+            if not self._made:
+                self._made = self._kept() or self._export()
+            return self._made
+
+    def _paths(self) -> dict[str, Path]:
+        return {name: self._folder / f"{self.digest}.{name}.onnx" for name in GRAPHS}
+
+    def _kept(self) -> dict[str, bytes] | None:
+        try:
+            return {name: path.read_bytes() for name, path in self._paths().items()}
+        except OSError:
+            return None
+
+    def _export(self) -> dict[str, bytes]:
+        model = self._composer.model
+        if model.device.type != "cpu":
+            raise EnvironmentProblem(
+                f"the annotator exports its decoder from a model on the CPU, this one is on {model.device}: "
+                "start it with --device cpu once",
+                code="device",
+            )
+        blank = np.zeros((8, 8, 3), np.uint8)
+        made = export_click_graphs(model, self._composer.encode(blank))
+        if model.digest:  # of random weights nothing is kept: the next ones are others
+            for name, path in self._paths().items():
+                write_bytes(path, made[name])
+        return made
+
+    def _quietly(self, action: Callable[[], object]) -> Callable[[], None]:
+        def run() -> None:
+            with suppress(Exception):  # whoever asks for a file gets the same error, and can tell the user
+                action()
+
+        return run

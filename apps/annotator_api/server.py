@@ -1,0 +1,84 @@
+"""The annotator alone behind uvicorn, as ``sam-composer annotate`` starts it."""
+
+from __future__ import annotations
+
+import socket as sockets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from apps.annotator_api.routes import annotator_routes
+from composer import Composer
+from sam.errors import EnvironmentProblem
+
+
+def bind(host: str, port: int) -> sockets.socket:
+    """A socket that listens.
+
+    Raises:
+        EnvironmentProblem: the address is not this machine's, or the port is taken.
+    """
+    try:
+        family = sockets.getaddrinfo(host, port, type=sockets.SOCK_STREAM)[0][0]
+        found = sockets.socket(family, sockets.SOCK_STREAM)
+    except OSError as error:
+        raise EnvironmentProblem(f"--host {host}: {error.strerror or error}", code="address") from error
+    try:
+        found.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
+        found.bind((host, port))
+        found.listen(128)
+    except OSError as error:
+        found.close()
+        reason = error.strerror or str(error)
+        raise EnvironmentProblem(
+            f"cannot listen at {host}, port {port}: {reason}; choose another one (--port 0 takes a free one)",
+            code="address",
+        ) from error
+    return found
+
+
+def annotator_app(composer: Composer, folder: str | Path, *, decoder_folder: Path | None = None) -> FastAPI:
+    """An application that has the annotator and nothing else."""
+    app = FastAPI(title="sam-composer annotator", docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(annotator_routes(composer, folder, decoder_folder=decoder_folder))
+    return app
+
+
+def server(composer: Composer, folder: str | Path, *, decoder_folder: Path | None = None) -> uvicorn.Server:
+    """A server that is not started yet."""
+    app = annotator_app(composer, folder, decoder_folder=decoder_folder)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    return uvicorn.Server(config)
+
+
+@contextmanager
+def running(composer: Composer, folder: str | Path, *, decoder_folder: Path | None = None) -> Iterator[str]:
+    """The annotator in a thread of this process, at a free port; its address, without the last slash.
+
+    Raises:
+        EnvironmentProblem: it does not start.
+    """
+    socket = bind("127.0.0.1", 0)
+    instance = server(composer, folder, decoder_folder=decoder_folder)
+    thread = threading.Thread(target=instance.run, kwargs={"sockets": [socket]}, name="annotator")
+    thread.start()
+    try:
+        while not instance.started and thread.is_alive():
+            time.sleep(0.01)
+        if not instance.started:
+            raise EnvironmentProblem("the annotator's server did not start", code="server")
+        yield f"http://127.0.0.1:{socket.getsockname()[1]}/annotate"
+    finally:
+        instance.should_exit = True
+        thread.join()
+        socket.close()
+
+
+def serve(composer: Composer, folder: str | Path, socket: sockets.socket) -> None:
+    """Answer until interrupted."""
+    server(composer, folder).run(sockets=[socket])

@@ -1,0 +1,41 @@
+"""From the options of a server to its application: the model, the engine, the API, the pages."""
+
+from __future__ import annotations
+
+import numpy as np
+from fastapi import FastAPI
+
+from apps.api.app import create_app
+from apps.api.pages import add_pages
+from apps.api.service import Service
+from apps.api.settings import ServeOptions
+from composer import Composer, Points
+from composer.engine.engine import Engine
+
+
+def build(options: ServeOptions) -> tuple[FastAPI, Engine]:
+    """Load the model, start its engine and put the application together.
+
+    Raises:
+        UsageError: an unknown preset, device or precision, or a folder of photos that is not there.
+        CheckpointError, EnvironmentProblem: weights or device are missing, or a page is not installed.
+    """
+    composer = Composer.load(
+        options.preset,
+        checkpoint=options.checkpoint,
+        device=options.device,
+        precision=options.precision,
+        limits=options.limits,
+    )
+    warm_up(composer)
+    engine = Engine(composer).start()
+    app = create_app(Service.of(engine, options.settings))
+    add_pages(app, composer, demo=options.demo, projects=options.projects)
+    return app, engine
+
+
+def warm_up(composer: Composer) -> None:
+    """Encode and decode once: what libraries prepare at the first use is then done. The cache stays empty."""
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    composer.open(grey).run(Points([[32, 32]]))
+    composer.cache.clear()

@@ -1,0 +1,59 @@
+"""The pages beside the API: the demo at ``/`` and the annotator at ``/annotate``, where they are wanted."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.responses import HTMLResponse, Response
+
+from apps.api.settings import DEMO
+from composer import Composer
+from sam.errors import EnvironmentProblem
+
+ANNOTATOR = "apps.annotator_api"
+FRONT = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>sam-composer</title>
+<style>body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem}</style>
+<h1>sam-composer</h1>
+<p>The API is at <code>/v1/segment</code>. What can be sent and what comes back is in
+<a href="/openapi.json">openapi.json</a>; the kinds of request are at <a href="/v1/adapters">/v1/adapters</a>,
+the model at <a href="/v1/models">/v1/models</a>.</p>
+</html>
+"""
+_LOCAL_ONLY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def add_pages(app: FastAPI, composer: Composer, *, demo: bool, projects: Path | None) -> None:
+    """Put the pages into an API that has all its routes.
+
+    Args:
+        app: of :func:`apps.api.app.create_app`.
+        composer: answers the pages' questions.
+        demo: whether the demo is at ``/``; else a line about the API is.
+        projects: photos of the annotator; None: there is no annotator.
+
+    Raises:
+        EnvironmentProblem: a page that is asked for is not installed.
+        UsageError, BadImage: no such folder of photos, or no photo in it.
+    """
+    if projects is not None:
+        routes = _module(f"{ANNOTATOR}.routes", "the annotator").annotator_routes(composer, projects)
+        app.include_router(routes)
+    if demo:
+        _module(DEMO, "the demo").mount_demo(app, composer, "/")
+        return
+
+    @app.get("/", include_in_schema=False)
+    def front() -> Response:
+        return HTMLResponse(FRONT, headers={"Content-Security-Policy": _LOCAL_ONLY})
+
+
+def _module(name: str, what: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise EnvironmentProblem(f"{what} is not installed: {error}", code="page_missing") from error

@@ -1,0 +1,51 @@
+"""``sam-composer annotate``: the annotator over a folder of photos, in the browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from apps.console import flowing, say
+
+EPILOG = """
+[bold]Examples[/bold]
+
+sam-composer annotate PHOTOS
+
+sam-composer annotate PHOTOS --preset vit_b --port 9000
+
+FOLDER is one project if photos lie in it directly, else each of its folders is one. Masks are saved as you
+work, into FOLDER/annotations.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("annotate", epilog=flowing(EPILOG))(annotate)
+
+
+def annotate(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Photos, or folders of photos.")],
+    host: Annotated[str, typer.Option(help="Address to listen at; whoever reaches it can "
+                                           "see and change the annotations.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8008,
+    preset: Annotated[str, typer.Option(help="A name of `models list`, or a YAML file.")] = "tiny",
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights to use instead of the preset's.")] = None,
+) -> None:  # fmt: skip
+    """Outline objects in a folder of photos, in the browser."""
+    from apps.annotator_api.server import bind, serve
+    from composer import Composer
+    from composer.projects.project import find_projects
+
+    find_projects(folder)  # before the model is loaded: a wrong folder is told at once
+    socket = bind(host, port)
+    try:
+        composer = Composer.load(preset, checkpoint=checkpoint, device="cpu")
+        address, number = socket.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        say(f"annotator: http://{shown}:{number}/annotate/ (Ctrl-C ends it)")
+        serve(composer, folder, socket)
+    finally:
+        socket.close()

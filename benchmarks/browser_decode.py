@@ -1,0 +1,120 @@
+"""How long one click takes in the annotator, in headless Chromium: from the prompt to its masks' logits.
+
+    python benchmarks/browser_decode.py [--clicks N] [--models tiny vit_b] [--json FILE]
+
+The annotator is served from this process and used as people use it: N clicks on a photo, one after the other.
+The page itself measures each decode (`performance.measure("decode")`); the first ten are left out. Models:
+`tiny`, and ViT-B's decoder (an embedding of 64 x 64 x 256) with random weights; with as many threads as the
+machine has cores, and with one. Needs Chromium, playwright, and onnxruntime-web (`make setup`, where npm is).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as PILImage
+
+from apps.annotator import vendor
+from apps.annotator_api.server import running
+from composer import Composer
+from composer.presets import load_preset
+from sam.precision import choose_precision
+from sam.variants import build_model
+
+ROOT = Path(__file__).resolve().parents[1]
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+WARM_UP = 10
+
+
+def main() -> None:
+    """Measure, print a line for each row, write JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--clicks", type=int, default=50)
+    parser.add_argument("--models", nargs="+", default=["tiny", "vit_b"])
+    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks/results/browser_decode.json")
+    options = parser.parse_args()
+    if not Path(CHROMIUM).is_file() or not vendor.present():
+        sys.exit(f"needs {CHROMIUM} (apt-get install chromium), and onnxruntime-web: {vendor.REMEDY}")
+    from playwright.sync_api import sync_playwright
+
+    rows = []
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        _photo(Path(folder) / "photos")
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        for name in options.models:
+            composer = _composer(name)
+            with running(composer, Path(folder) / "photos") as address:
+                for threads in (os.cpu_count() or 1, 1):
+                    row = _row(browser, f"{address}/?backend=wasm&threads={threads}", options.clicks)
+                    rows.append({"model": name} | row)
+                    print(json.dumps(rows[-1]), flush=True)
+        about = {
+            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+            "chromium": browser.version,
+            "onnxruntime_web": vendor.VERSION,
+            "clicks": options.clicks,
+        }
+        browser.close()
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
+    print(f"written to {options.json}")
+
+
+def _composer(name: str) -> Composer:
+    """A preset; without its weights where they are not at hand: the decoder takes as long."""
+    if name == "tiny":
+        return Composer.load(name, device="cpu", precision="fp32")
+    torch.manual_seed(0)
+    preset = load_preset(name)
+    return Composer(build_model(preset.model), preset, choose_precision(torch.device("cpu"), "fp32"))
+
+
+def _photo(folder: Path) -> None:
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
+    PILImage.fromarray(pixels).save(folder / "noise.png")
+
+
+def _row(browser: Any, address: str, clicks: int) -> dict[str, Any]:
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(600_000)
+    page.goto(address)
+    page.wait_for_selector("body[data-ready]")
+    box = page.locator("#stage").bounding_box()
+    for x, y in np.random.default_rng(1).random((WARM_UP + clicks, 2)):
+        place = box["x"] + (0.25 + x / 2) * box["width"], box["y"] + (0.25 + y / 2) * box["height"]
+        page.mouse.click(*place)
+        page.wait_for_selector("#choices:not([hidden])")
+        page.keyboard.press("Escape")
+        page.wait_for_selector("#choices", state="hidden")
+    spent = page.evaluate("() => performance.getEntriesByName('decode').map((entry) => entry.duration)")
+    isolated = page.evaluate("() => crossOriginIsolated")
+    runtime = page.text_content("#speed").partition(", ")[2]
+    page.close()
+    spent = sorted(spent[WARM_UP:])
+    return {
+        "runtime": runtime,
+        "isolated": isolated,
+        "median_ms": round(statistics.median(spent), 1),
+        "p10_ms": round(spent[len(spent) // 10], 1),
+        "p90_ms": round(spent[len(spent) * 9 // 10], 1),
+        "load_average": round(os.getloadavg()[0], 1),
+    }
+
+
+if __name__ == "__main__":
+    main()

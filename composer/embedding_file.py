@@ -1,0 +1,54 @@
+"""An embedding as bytes that a page can read: the safetensors layout, written out.
+
+Eight bytes with the length n of a header (little-endian); n bytes of JSON, ``{"name": {"dtype": "F32",
+"shape": [...], "data_offsets": [begin, end]}, "__metadata__": {...}}``; then the tensors' float32 values,
+little-endian, rows last. Any safetensors library reads it, and so do ten lines of JavaScript.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import numpy as np
+
+from sam.model import Embedding
+
+MEDIA_TYPE = "application/vnd.safetensors"
+ALIGNMENT = 8
+
+
+def embedding_bytes(embedding: Embedding) -> bytes:
+    """``image_embeddings`` (1, C, h, w), and the encoder's skips and edge map where it has them.
+
+    The names are those of the exported decoder's inputs: ``high_res_2`` and ``high_res_4`` are the skips, for
+    how much finer they are, and ``edge_logits`` the edge map. The metadata are texts: ``original_size`` and
+    ``input_size`` as ``height,width``, and the ``model_digest``.
+    """
+    tensors = {"image_embeddings": embedding.features}
+    side = embedding.features.shape[-1]
+    for skip in embedding.high_res_features:
+        tensors[f"high_res_{skip.shape[-1] // side}"] = skip
+    if embedding.edge_logits is not None:
+        tensors["edge_logits"] = embedding.edge_logits
+    header: dict[str, object] = {"__metadata__": metadata(embedding)}
+    parts: list[bytes] = []
+    offset = 0
+    for name, tensor in tensors.items():
+        data = np.ascontiguousarray(tensor.float().cpu().numpy(), "<f4").tobytes()
+        place = [offset, offset + len(data)]
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": place}
+        parts.append(data)
+        offset += len(data)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % ALIGNMENT)  # the tensors then start where a Float32Array may
+    return b"".join([struct.pack("<Q", len(text)), text, *parts])
+
+
+def metadata(embedding: Embedding) -> dict[str, str]:
+    """Sizes and the model's digest, as texts."""
+    return {
+        "original_size": ",".join(map(str, embedding.original_size)),
+        "input_size": ",".join(map(str, embedding.input_size)),
+        "model_digest": embedding.model_digest,
+    }

@@ -1,0 +1,1 @@
+"""Many callers, one device: a fair queue, one thread that computes, batches, deadlines, cancellation."""
