@@ -199,7 +199,7 @@ def image_file(number: int, size: tuple[int, int] = (120, 80)) -> bytes:
 
 def state_of(process: subprocess.Popen[str], folder: Path) -> dict[str, Any]:
     """Memory, open files and temporary files of the server, once its connections have closed."""
-    time.sleep(6)  # uvicorn keeps idle connections for five seconds
+    time.sleep(1)
     status = Path(f"/proc/{process.pid}/status").read_text()
     resident = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])  # type: ignore[index]
     return {
