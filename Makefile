@@ -19,7 +19,7 @@ help:
 	@echo "make test       run the tests, with the coverage gate"
 	@echo "make check      lint, types, layers, then the tests: what CI runs"
 	@echo "make bench      run every script in benchmarks/, and write the tables of docs/performance.md"
-	@echo "make soak       ten thousand mixed requests to a server: memory, open files (20 minutes)"
+	@echo "make soak       ten thousand mixed requests to a server: memory, open files"
 	@echo "make test-browser  the tests in a real browser, which 'make test' leaves out; installs Chromium with apt, as root"
 	@echo "make screenshots  draw the pictures of docs/demo.md anew (needs Chromium)"
 	@echo "make clean      remove caches, builds and out/demo; distclean removes $(VENV) too"
