@@ -85,6 +85,7 @@ class SegmentJob:
         )
         if composer.precision.name == "bf16" and composer.device.type == "cpu" and not cpu_bf16_units():
             warn(f"note: precision bf16 was {composer.precision.reason}")
+        composer.companions.load_for(self._asked)
         load_seconds = time.perf_counter() - started
         # The manifest goes first, so that an image of its name gets a longer one.
         stems = unique_stems([self.out / run_manifest.NAME, *images])[1:]
@@ -108,10 +109,13 @@ class SegmentJob:
         pictures: list[Writer] = [OverlayWriter()] if self.overlay else []
         return [*pictures, *make_writers([*others, "json"])]  # the report last: where it is, all of it is
 
+    @property
+    def _asked(self) -> Sequence[Request]:
+        return self.requests if self.pipeline is None else [step.request for step in self.pipeline]
+
     def _manifest(self, composer: Composer) -> dict[str, Any]:
         model = composer.describe()
-        requests = self.requests if self.pipeline is None else [step.request for step in self.pipeline]
-        companions = composer.companions.named_by(requests)
+        companions = composer.companions.named_by(self._asked)
         manifest = {
             "sam_composer": __version__,
             "preset": model["preset"],

@@ -80,17 +80,40 @@ class Companions:
                 *(self._detector_record(*key) for key in self._detectors),
             ]
 
+    def load_for(self, requests: Iterable[Request]) -> None:
+        """Load those that requests may ask, so that the first of them does not wait for it.
+
+        Raises:
+            SamComposerError: as :meth:`detector` and :meth:`text_image_model`.
+        """
+        for request in requests:
+            asked = self._asked_by(request)
+            if "clip" in asked:
+                self.text_image_model(*asked["clip"])
+            if "detector" in asked:
+                name, annotations = asked["detector"]
+                self.detector(name, trust=getattr(request, "trust", False), annotations=annotations)
+
     def named_by(self, requests: Iterable[Request]) -> list[dict[str, str]]:
         """Those that requests may ask, as :meth:`describe` has them; none is loaded for it."""
         found: list[dict[str, str]] = []
         with self._lock:
             for request in requests:
-                fields = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
-                if fields.get("clip") or ("clip" in fields and self._preset.clip):
-                    found.append(self._clip_record(fields["clip"], fields.get("pretrained")))
-                if fields.get("detector") or ("detector" in fields and self._preset.detector):
-                    found.append(self._detector_record(fields["detector"], fields.get("annotations")))
+                asked = self._asked_by(request)
+                if "clip" in asked:
+                    found.append(self._clip_record(*asked["clip"]))
+                if "detector" in asked:
+                    found.append(self._detector_record(*asked["detector"]))
         return [one for number, one in enumerate(found) if one not in found[:number]]
+
+    def _asked_by(self, request: Request) -> dict[str, tuple[str | None, str | None]]:
+        """What a request names, or the preset's own; nothing of a kind where there is neither."""
+        fields = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
+        asked: dict[str, tuple[str | None, str | None]] = {}
+        for kind, detail in (("clip", "pretrained"), ("detector", "annotations")):
+            if kind in fields and (fields[kind] or getattr(self._preset, kind)):
+                asked[kind] = (fields[kind], fields.get(detail))
+        return asked
 
     def _clip_record(self, name: str | None, pretrained: str | None) -> dict[str, str]:
         if name is None:
