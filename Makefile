@@ -23,7 +23,7 @@ help:
 	@echo "make test-browser  the tests in a real browser, which 'make test' leaves out; installs Chromium with apt, as root"
 	@echo "make screenshots  draw the pictures of docs/demo.md anew (needs Chromium)"
 	@echo "make clean      remove caches, builds and out/demo; distclean removes $(VENV) too"
-	@echo "PYTHON=python3.12 chooses the interpreter, PYTEST_ARGS='-k boxes --no-cov' is passed on to pytest."
+	@echo "PYTHON=python3.12 chooses the interpreter, PYTEST_ARGS='-n 0 -k boxes --no-cov' is passed on to pytest."
 
 setup: $(STAMP)
 
@@ -57,8 +57,9 @@ serve: setup
 soak: setup
 	@$(BIN)/python benchmarks/soak.py
 
+# Two at a time, as many as CI has cores; a file's tests stay together, since they share what is slow to make.
 test: setup
-	@$(BIN)/python -m pytest $(PYTEST_ARGS) --cov
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS) --cov
 
 test-browser: setup browser
 	@SAM_COMPOSER_BROWSER_TESTS=1 $(BIN)/python -m pytest tests/browser --no-cov $(PYTEST_ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,8 @@ def clip_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True, scope="session")
 def two_threads() -> None:
-    """As many as the machines that tests run on have cores; more would only wait for each other."""
-    torch.set_num_threads(2)
+    """As many as the machines that tests run on have cores, together; more would only wait for each other."""
+    torch.set_num_threads(max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
 
 @pytest.fixture(scope="session")
