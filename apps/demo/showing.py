@@ -93,7 +93,7 @@ def line_of(found: Found) -> str:
             parts.append(f"{MAX_MASKS} of them shown, all in the files")
     if len(instances) < len(found.answers):
         parts.append("**edges**")
-    parts.append(f"answered in {_duration(found.seconds.get('answer', 0))}")
+    parts.append(f"answered in {_duration(found.answer_seconds)}")
     encoded = _duration(found.seconds.get("encode", 0))
     times = "" if found.passes == 1 else f" {found.passes} times"
     parts.append(f"photo encoded{times} in {encoded}" if found.passes else "photo encoded before")

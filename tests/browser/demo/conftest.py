@@ -1,12 +1,8 @@
-"""The demo as people and programs meet it: a server of its own with `tiny`, and Debian's Chromium.
-
-Screenshots go to out/browser/, to be looked at. Without Chromium, what needs it is skipped (`make browser`).
-"""
+"""The demo as people and programs meet it: a server of its own with `tiny`, and Debian's Chromium."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -22,18 +18,7 @@ from PIL import Image, ImageDraw
 from apps.demo import mount_demo
 from composer import Composer
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PATIENCE = 120_000
-"""Milliseconds after which a step of a browser test has failed: the machine may be busy."""
+from ..conftest import PATIENCE
 
 
 @pytest.fixture(scope="session")
@@ -75,26 +60,6 @@ def disc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw.rectangle((220, 40, 290, 200), fill=(30, 160, 70))
     picture.save(path)
     return path
-
-
-@pytest.fixture(scope="session")
-def screenshots() -> Path:
-    folder = Path(__file__).resolve().parents[3] / "out" / "browser"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """One browser for all tests; each opens pages of its own."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: `make browser` installs Debian's")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 class Visit:

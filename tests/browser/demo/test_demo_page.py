@@ -13,6 +13,8 @@ from PIL import Image
 from adapters.rle import BoolArray, decode_mask, from_json
 from composer import Composer
 
+from ..conftest import PATIENCE
+
 TABS = ("click", "box", "text", "everything", "detect", "edges", "proposals", "pipeline")
 
 
@@ -151,7 +153,7 @@ def test_on_a_phone(chromium: Any, demo_url: str, screenshots: Path) -> None:
     )
     try:
         page = context.new_page()
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(PATIENCE)
         page.goto(demo_url)
         page.wait_for_selector("#photo img")
         page.tap("#photo img")
