@@ -141,7 +141,7 @@ def _shown_mask(
     small = full if opened.scale == 1 else cv2.resize(full, (width, height), interpolation=cv2.INTER_NEAREST)
     text = " ".join(words.split())
     text = text if len(text) <= MAX_LABEL else text[: MAX_LABEL - 1] + "…"
-    label = " ".join(filter(None, (str(number), text, f"{instance.score:.2f}")))
+    label = f"{' '.join(filter(None, (str(number), text)))} · {instance.score:.2f}"
     return ShownMask(
         _mask_png(np.asarray(small, np.uint8), colour.tolist()),
         label,

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,13 +18,16 @@ from PIL import Image, ImageDraw
 
 from apps.demo import mount_demo
 from composer import Composer
+from composer.limits import DEFAULT_LIMITS
 
 from ..conftest import PATIENCE
 
 
 @pytest.fixture(scope="session")
 def composer() -> Composer:
-    return Composer.load("tiny", device="cpu")
+    """`tiny`, which may take its time: the machine may be busy."""
+    limits = replace(DEFAULT_LIMITS, deadline_seconds=PATIENCE / 1000)
+    return Composer.load("tiny", device="cpu", limits=limits)
 
 
 @pytest.fixture(scope="session")
