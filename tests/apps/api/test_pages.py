@@ -156,8 +156,9 @@ def test_when_there_is_a_demo(
     started: list[ServeOptions] = []
     monkeypatch.setattr("apps.api.server.ComposerServer.run", lambda self: started.append(self._options))
     given = [tmp_path / "tokens" if option == "TOKENS" else option for option in options]
-    assert cli("serve", *given).code == 0
-    assert started[0].demo is demo
+    ended = cli("serve", *given)
+    assert ended.code == 0 and started[0].demo is demo
+    assert ("the demo will ask for no token" in ended.err) == ("TOKENS" in options and demo)
 
 
 def test_without_a_demo_the_root_says_where_the_api_is(small_preset: Path) -> None:
