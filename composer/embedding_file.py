@@ -1,16 +1,22 @@
-"""An embedding as bytes that a page can read: the safetensors layout, written out.
+"""What the server knows of an image as bytes that a page can read: a safetensors file of float32 tensors.
 
-Eight bytes with the length n of a header (little-endian); n bytes of JSON, ``{"name": {"dtype": "F32",
-"shape": [...], "data_offsets": [begin, end]}, "__metadata__": {...}}``; then the tensors' float32 values,
-little-endian, rows last. Any safetensors library reads it, and so do ten lines of JavaScript.
+There is one layout and one set of metadata, for two decoders: :func:`embedding_bytes` has the inputs of the
+general one (:mod:`sam.export`), and :func:`packed` takes those of the annotator's as well
+(:mod:`sam.click_graphs`), which are made of the embedding and of weights.
+
+The layout: eight bytes with the length n of a header (little-endian); n bytes of JSON, ``{"name": {"dtype":
+"F32", "shape": [...], "data_offsets": [begin, end]}, "__metadata__": {...}}``; then the tensors' values,
+float32, little-endian, rows last. Any safetensors library reads it, and so do ten lines of JavaScript.
 """
 
 from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 
 import numpy as np
+from torch import Tensor
 
 from sam.model import Embedding
 
@@ -22,8 +28,7 @@ def embedding_bytes(embedding: Embedding) -> bytes:
     """``image_embeddings`` (1, C, h, w), and the encoder's skips and edge map where it has them.
 
     The names are those of the exported decoder's inputs: ``high_res_2`` and ``high_res_4`` are the skips, for
-    how much finer they are, and ``edge_logits`` the edge map. The metadata are texts: ``original_size`` and
-    ``input_size`` as ``height,width``, and the ``model_digest``.
+    how much finer they are, and ``edge_logits`` the edge map. The metadata are those of :func:`metadata`.
     """
     tensors = {"image_embeddings": embedding.features}
     side = embedding.features.shape[-1]
@@ -31,7 +36,15 @@ def embedding_bytes(embedding: Embedding) -> bytes:
         tensors[f"high_res_{skip.shape[-1] // side}"] = skip
     if embedding.edge_logits is not None:
         tensors["edge_logits"] = embedding.edge_logits
-    header: dict[str, object] = {"__metadata__": metadata(embedding)}
+    return packed(tensors, metadata(embedding))
+
+
+def packed(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:
+    """Tensors of any device and format as such a file, the same bytes each time.
+
+    The library's own writer will not do: it puts the metadata into any order.
+    """
+    header: dict[str, object] = {"__metadata__": dict(about)}
     parts: list[bytes] = []
     offset = 0
     for name, tensor in tensors.items():
@@ -46,7 +59,7 @@ def embedding_bytes(embedding: Embedding) -> bytes:
 
 
 def metadata(embedding: Embedding) -> dict[str, str]:
-    """Sizes and the model's digest, as texts."""
+    """``original_size`` and ``input_size``, each ``height,width`` in pixels, and the ``model_digest``."""
     return {
         "original_size": ",".join(map(str, embedding.original_size)),
         "input_size": ",".join(map(str, embedding.input_size)),

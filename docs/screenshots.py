@@ -1,6 +1,6 @@
 """The pictures of docs/demo.md, taken of the demo itself in a headless Chromium: ``make screenshots``.
 
-Each has at most 256 colours, which keeps it below 300 kB.
+JPEG, colours at full resolution: a palette that has room for a photo would change the page's own colours.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def by_clicks(page: Any) -> None:
     for x, y in ((0.52, 0.45), (0.73, 0.42)):
         answered(page, lambda x=x, y=y: click(page, "#photo img", x, y))
     hover(page, 0.52, 0.45)
-    save(page, "demo-click.png")
+    save(page, "demo-click.jpg")
 
 
 def by_pipeline(page: Any) -> None:
@@ -87,14 +87,14 @@ def by_pipeline(page: Any) -> None:
     page.wait_for_selector("#run-proposals", state="visible")
     answered(page, lambda: page.click("#run-proposals"))
     hover(page, 0.5, 0.8)
-    save(page, "demo-proposals.png")
+    save(page, "demo-proposals.jpg")
 
 
 def on_a_phone(page: Any) -> None:
     """The first screen of a phone."""
     answered(page, lambda: click(page, "#photo img", 0.82, 0.47))
     page.evaluate("window.scrollTo(0, 0)")
-    save(page, "demo-phone.png")
+    save(page, "demo-phone.jpg")
 
 
 def example(page: Any, number: int) -> None:
@@ -128,10 +128,9 @@ def answered(page: Any, ask: Any) -> None:
 
 
 def save(page: Any, name: str) -> None:
-    """Write a small PNG of what is on the screen."""
+    """Write a JPEG of what is on the screen."""
     with Image.open(io.BytesIO(page.screenshot())) as picture:
-        small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    small.save(FOLDER / name, optimize=True)
+        picture.convert("RGB").save(FOLDER / name, quality=86, subsampling=0, optimize=True)
     sys.stdout.write(f"{FOLDER / name}: {(FOLDER / name).stat().st_size // 1024} kB\n")
 
 

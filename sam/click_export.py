@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
@@ -67,6 +68,7 @@ def export_click_graphs(model: SegmentAnything, embedding: Embedding) -> dict[st
 def _exported(
     graph: nn.Module, arguments: tuple[Tensor, ...], shapes: Any, inputs: list[str], outputs: list[str]
 ) -> bytes:
+    graph = copy.deepcopy(graph)  # while it traces, the exporter puts stand-ins where the weights are
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, about itself
         program = torch.onnx.export(

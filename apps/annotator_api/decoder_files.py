@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from composer import Composer
+from composer.engine.engine import Engine
+from composer.engine.jobs import Job
+from composer.engine.waiting import answer_of
 from composer.formats.atomic import write_bytes
+from composer.images import open_image
 from composer.weights import cache_folder
 from sam.click_export import export_click_graphs
 from sam.errors import EnvironmentProblem, UsageError
@@ -26,12 +29,13 @@ class DecoderFiles:
     """Makes the files in the background, and waits for them when they are asked for.
 
     Args:
-        composer: whose model is exported.
+        engine: whose model is exported.
         folder: where files are kept; by default ``browser`` in the cache folder.
     """
 
-    def __init__(self, composer: Composer, folder: Path | None = None) -> None:
-        self._composer = composer
+    def __init__(self, engine: Engine, folder: Path | None = None) -> None:
+        self._engine = engine
+        self._model = engine.composer.model
         self._folder = folder or cache_folder() / "browser"
         self._lock = threading.Lock()
         self._made: dict[str, bytes] = {}
@@ -39,7 +43,7 @@ class DecoderFiles:
     @property
     def digest(self) -> str:
         """Of everything that decides the files: weights, interface, exporter."""
-        weights = self._composer.model.digest or f"random-{id(self._composer.model)}"
+        weights = self._model.digest or f"random-{id(self._model)}"
         text = f"{weights} {VERSION} {torch.__version__}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -55,13 +59,14 @@ class DecoderFiles:
         Raises:
             UsageError: no such graph.
             EnvironmentProblem: it cannot be exported here.
+            Unavailable: too many are waiting for the device.
         """
         if name not in GRAPHS:
             raise UsageError(f"no graph {name!r}; there are: {', '.join(GRAPHS)}", field="name")
         return self.files()[name]
 
     def files(self) -> dict[str, bytes]:
-        """All of them, by name. Raises EnvironmentProblem."""
+        """All of them, by name. Raises EnvironmentProblem, Unavailable."""
         with self._lock:
             if not self._made:
                 self._made = self._kept() or self._export()
@@ -77,15 +82,16 @@ class DecoderFiles:
             return None
 
     def _export(self) -> dict[str, bytes]:
-        model = self._composer.model
+        model = self._model
         if model.device.type != "cpu":
             raise EnvironmentProblem(
                 f"the annotator exports its decoder from a model on the CPU, this one is on {model.device}: "
                 "start it with --device cpu once",
                 code="device",
             )
-        blank = np.zeros((8, 8, 3), np.uint8)
-        made = export_click_graphs(model, self._composer.encode(blank))
+        blank = open_image(np.zeros((8, 8, 3), np.uint8))
+        embedding = answer_of(self._engine, Job(lambda: blank)).embedding
+        made = export_click_graphs(model, embedding)
         if model.digest:  # of random weights nothing is kept: the next ones are others
             for name, path in self._paths().items():
                 write_bytes(path, made[name])

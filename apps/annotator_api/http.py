@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
 from composer.formats.atomic import json_bytes
-from sam.errors import SamComposerError, UsageError
+from sam.errors import SamComposerError, Unavailable, UsageError
 
 HEADERS = {
     # Both are needed before a browser gives a page shared memory, and with it threads in WebAssembly.
@@ -78,6 +78,8 @@ def problem(error: SamComposerError) -> Response:
         content["field"] = error.field
     revision = getattr(error, "revision", None)
     headers = {"ETag": f'"{revision}"'} if revision else {}
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = str(error.retry_after)
     return Response(json_bytes(content), error.http_status, headers, "application/problem+json")
 
 

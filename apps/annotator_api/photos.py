@@ -5,28 +5,36 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image as PILImage
 
-from composer import Composer
 from composer.composer import Scene
+from composer.engine.engine import Engine
+from composer.engine.jobs import Job
+from composer.engine.waiting import answer_of, due
 from composer.images import Image, open_image
 
 KEPT = 4
 """Photos held in memory: the one on the screen, its neighbours, and one of another tab."""
 JPEG_QUALITY = 92
+CLIENT = "annotator"
+"""Whose questions these are, to the engine."""
+T = TypeVar("T")
 
 
 class Photos:
     """Opened photos, the most recent few kept. Safe to share between threads.
 
     Args:
-        composer: encodes them, and keeps the embeddings.
+        engine: encodes them, and keeps the embeddings.
     """
 
-    def __init__(self, composer: Composer) -> None:
-        self.composer = composer
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.composer = engine.composer
         self._lock = threading.Lock()
         self._opening = threading.Lock()
         self._kept: OrderedDict[tuple[Path, int, int], Image] = OrderedDict()
@@ -51,9 +59,18 @@ class Photos:
                     self._kept.popitem(last=False)
             return image
 
-    def scene(self, path: Path) -> Scene:
-        """The photo, ready to be asked; encoded at the first use of its embedding."""
-        return Scene(self.composer, self.open(path))
+    def ask(self, path: Path, work: Callable[[Scene], T]) -> T:
+        """What ``work`` makes of the photo, in the thread that has the device.
+
+        Raises:
+            UsageError, BadImage: see :meth:`open`.
+            Unavailable, DeadlineExceeded: too many are waiting, or it was not done in time.
+            SamComposerError: what ``work`` raises.
+        """
+        image = self.open(path)
+        job = Job(lambda: image, client=CLIENT, deadline=due(self.engine), work=work)
+        value: T = answer_of(self.engine, job).value
+        return value
 
 
 def upright_picture(image: Image) -> tuple[bytes, str]:

@@ -10,17 +10,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, RedirectResponse
+from torch import Tensor
 
 from apps.annotator import vendor
 from apps.annotator_api.decoder_files import DecoderFiles
-from apps.annotator_api.embedding_file import MEDIA_TYPE, embedding_file
 from apps.annotator_api.http import AnnotatorRoute, json_response, read_body
 from apps.annotator_api.photos import Photos, upright_picture
-from composer import Composer
+from composer.composer import Composer, Scene
+from composer.embedding_file import MEDIA_TYPE, metadata, packed
+from composer.engine.engine import Engine
 from composer.projects.coco import write_coco
 from composer.projects.document import parse_document
 from composer.projects.prefill import confident_masks, proposal_records
 from composer.projects.project import NEW, Photo, Project, UnknownItem, find_projects
+from sam.click_graphs import image_side
 from sam.errors import UsageError
 
 PREFIX = "/annotate"
@@ -37,12 +40,12 @@ class RevisionMissing(UsageError):
 
 
 def annotator_routes(
-    composer: Composer, projects_root: str | Path, *, decoder_folder: Path | None = None
+    engine: Engine, projects_root: str | Path, *, decoder_folder: Path | None = None
 ) -> APIRouter:
     """The annotator as a router that any FastAPI application can include.
 
     Args:
-        composer: loaded, on the CPU.
+        engine: started; it encodes photos and proposes masks.
         projects_root: a folder with photos, which is one project, or a folder of such folders.
         decoder_folder: where the exported decoder is kept; by default in the cache folder.
 
@@ -52,12 +55,12 @@ def annotator_routes(
     """
     projects = {project.name: project for project in find_projects(Path(projects_root))}
     router = APIRouter(prefix=PREFIX, route_class=AnnotatorRoute, tags=["annotator"])
-    decoder = DecoderFiles(composer, decoder_folder)
+    decoder = DecoderFiles(engine, decoder_folder)
     decoder.prepare()
     _add_page(router)
-    _add_model(router, composer, decoder)
+    _add_model(router, engine.composer, decoder)
     _add_projects(router, projects)
-    photos = Photos(composer)
+    photos = Photos(engine)
     _add_photos(router, projects, photos)
     _add_documents(router, projects, photos)
     return router
@@ -153,9 +156,9 @@ def _add_photos(router: APIRouter, projects: dict[str, Project], photos: Photos)
     @router.get("/api/projects/{name}/photos/{key}/embedding")
     def embedding(name: str, key: str) -> Response:
         """What the decoder needs of the photo; the encoder runs at the first call."""
-        scene = photos.scene(_photo(projects, name, key)[1].path)
-        data = embedding_file(scene.model, scene.embedding)
-        return Response(data, 200, {"Cache-Control": "no-store"}, MEDIA_TYPE)
+        path = _photo(projects, name, key)[1].path
+        side, about = photos.ask(path, lambda scene: (_side(scene), metadata(scene.embedding)))
+        return Response(packed(side, about), 200, {"Cache-Control": "no-store"}, MEDIA_TYPE)
 
     @router.post("/api/projects/{name}/photos/{key}/prefill")
     def prefill(
@@ -166,16 +169,23 @@ def _add_photos(router: APIRouter, projects: dict[str, Project], photos: Photos)
     ) -> Response:
         """Confident masks that the photo's document does not have yet; nothing is saved."""
         project, photo = _photo(projects, name, key)
-        scene = photos.scene(photo.path)
-        document, _ = project.read(photo, scene.size)
-        detector = photos.composer.preset.detector is not None
-        found = confident_masks(scene, document.rles(), detect=detect and detector, everything=everything)
+        document, _ = project.read(photo, photos.open(photo.path).size)
+        present = document.rles()
+        detector = detect and photos.composer.preset.detector is not None
+        found = photos.ask(
+            photo.path,
+            lambda scene: confident_masks(scene, present, detect=detector, everything=everything),
+        )
         records = [
             {"uid": secrets.token_hex(8)} | record
             for kind, instances in found
             for record in proposal_records(kind, instances)
         ]
         return json_response(records)
+
+
+def _side(scene: Scene) -> dict[str, Tensor]:
+    return image_side(scene.model, scene.embedding)
 
 
 def _add_documents(router: APIRouter, projects: dict[str, Project], photos: Photos) -> None:

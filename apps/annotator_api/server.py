@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from apps.annotator_api.routes import annotator_routes
 from composer import Composer
+from composer.engine.engine import Engine
 from sam.errors import EnvironmentProblem
 
 
@@ -42,16 +43,16 @@ def bind(host: str, port: int) -> sockets.socket:
     return found
 
 
-def annotator_app(composer: Composer, folder: str | Path, *, decoder_folder: Path | None = None) -> FastAPI:
-    """An application that has the annotator and nothing else."""
+def annotator_app(engine: Engine, folder: str | Path, *, decoder_folder: Path | None = None) -> FastAPI:
+    """An application that has the annotator and nothing else; the engine has been started."""
     app = FastAPI(title="sam-composer annotator", docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(annotator_routes(composer, folder, decoder_folder=decoder_folder))
+    app.include_router(annotator_routes(engine, folder, decoder_folder=decoder_folder))
     return app
 
 
-def server(composer: Composer, folder: str | Path, *, decoder_folder: Path | None = None) -> uvicorn.Server:
+def server(engine: Engine, folder: str | Path, *, decoder_folder: Path | None = None) -> uvicorn.Server:
     """A server that is not started yet."""
-    app = annotator_app(composer, folder, decoder_folder=decoder_folder)
+    app = annotator_app(engine, folder, decoder_folder=decoder_folder)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     return uvicorn.Server(config)
 
@@ -64,7 +65,8 @@ def running(composer: Composer, folder: str | Path, *, decoder_folder: Path | No
         EnvironmentProblem: it does not start.
     """
     socket = bind("127.0.0.1", 0)
-    instance = server(composer, folder, decoder_folder=decoder_folder)
+    engine = Engine(composer).start()
+    instance = server(engine, folder, decoder_folder=decoder_folder)
     thread = threading.Thread(target=instance.run, kwargs={"sockets": [socket]}, name="annotator")
     thread.start()
     try:
@@ -76,9 +78,11 @@ def running(composer: Composer, folder: str | Path, *, decoder_folder: Path | No
     finally:
         instance.should_exit = True
         thread.join()
+        engine.drain(0)
         socket.close()
 
 
 def serve(composer: Composer, folder: str | Path, socket: sockets.socket) -> None:
     """Answer until interrupted."""
-    server(composer, folder).run(sockets=[socket])
+    with Engine(composer) as engine:
+        server(engine, folder).run(sockets=[socket])

@@ -30,7 +30,7 @@ def build(options: ServeOptions) -> tuple[FastAPI, Engine]:
     warm_up(composer)
     engine = Engine(composer).start()
     app = create_app(Service.of(engine, options.settings))
-    add_pages(app, composer, demo=options.demo, projects=options.projects)
+    add_pages(app, engine, demo=options.demo, projects=options.projects)
     return app, engine
 
 

@@ -8,9 +8,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.responses import HTMLResponse, Response
+from starlette.routing import Match, Mount
+from starlette.types import Scope
 
+from apps.api.envelope import API
 from apps.api.settings import DEMO
-from composer import Composer
+from composer.engine.engine import Engine
 from sam.errors import EnvironmentProblem
 
 ANNOTATOR = "apps.annotator_api"
@@ -24,15 +27,16 @@ FRONT = """<!doctype html>
 the model at <a href="/v1/models">/v1/models</a>.</p>
 </html>
 """
+_OURS = (f"{API}/", "/annotate", "/livez", "/readyz", "/metrics", "/openapi.json")
 _LOCAL_ONLY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def add_pages(app: FastAPI, composer: Composer, *, demo: bool, projects: Path | None) -> None:
+def add_pages(app: FastAPI, engine: Engine, *, demo: bool, projects: Path | None) -> None:
     """Put the pages into an API that has all its routes.
 
     Args:
         app: of :func:`apps.api.app.create_app`.
-        composer: answers the pages' questions.
+        engine: answers the pages' questions, as it answers the API's.
         demo: whether the demo is at ``/``; else a line about the API is.
         projects: photos of the annotator; None: there is no annotator.
 
@@ -41,15 +45,24 @@ def add_pages(app: FastAPI, composer: Composer, *, demo: bool, projects: Path | 
         UsageError, BadImage: no such folder of photos, or no photo in it.
     """
     if projects is not None:
-        routes = _module(f"{ANNOTATOR}.routes", "the annotator").annotator_routes(composer, projects)
+        routes = _module(f"{ANNOTATOR}.routes", "the annotator").annotator_routes(engine, projects)
         app.include_router(routes)
     if demo:
-        _module(DEMO, "the demo").mount_demo(app, composer, "/")
+        _module(DEMO, "the demo").mount_demo(app, engine, "/")
+        app.router.routes[-1] = _Rest("/", app=app.router.routes[-1].app)  # type: ignore[attr-defined]
         return
 
     @app.get("/", include_in_schema=False)
     def front() -> Response:
         return HTMLResponse(FRONT, headers={"Content-Security-Policy": _LOCAL_ONLY})
+
+
+class _Rest(Mount):
+    """What is at ``/`` gets all paths but those of the API, whose errors (404, 405) are the API's to tell."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """See :class:`starlette.routing.BaseRoute`."""
+        return (Match.NONE, {}) if scope["path"].startswith(_OURS) else super().matches(scope)
 
 
 def _module(name: str, what: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,8 @@ import typer
 from apps import model_options
 from apps.console import flowing, say
 
+PATIENCE = 600.0
+"""Seconds that one answer may take: masks of all a photo with a large model, and nobody else waits."""
 EPILOG = """
 [bold]Examples[/bold]
 
@@ -40,12 +43,16 @@ def annotate(
     """Outline objects in a folder of photos, in the browser."""
     from apps.annotator_api.server import bind, serve
     from composer import Composer
+    from composer.limits import shipped_limits
     from composer.projects.project import find_projects
 
     find_projects(folder)  # before the model is loaded: a wrong folder is told at once
     socket = bind(host, port)
     try:
-        composer = Composer.load(preset, checkpoint=checkpoint, device=device, precision=precision)
+        limits = replace(shipped_limits(), deadline_seconds=PATIENCE)
+        composer = Composer.load(
+            preset, checkpoint=checkpoint, device=device, precision=precision, limits=limits
+        )
         address, number = socket.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
         say(f"annotator: http://{shown}:{number}/annotate/ (Ctrl-C ends it)")

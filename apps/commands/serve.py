@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apps import model_options
-from apps.console import flowing
+from apps.console import flowing, warn
 
 if TYPE_CHECKING:
     from apps.api.settings import ServiceSettings
@@ -140,6 +140,9 @@ def serve(
         proxy,
         access_log,
     )
+    if settings.tokens and (options.demo or annotate is not None):
+        pages = [name for name, there in (("demo", options.demo), ("annotator", annotate)) if there]
+        warn(f"the {' and the '.join(pages)} will ask for no token: everybody who reaches the port can use it")
     ComposerServer(options).run()
 
 

@@ -13,23 +13,28 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from composer.composer import Composer
+    from composer.engine.engine import Engine
+    from composer.limits import Limits
 
 MAX_QUEUE = 16
 """Questions that wait; the next visitor is told that the queue is full."""
 
 
-def build_demo(composer: Composer) -> gradio.Blocks:
+def build_demo(model: Composer | Engine) -> gradio.Blocks:
     """The page with its events and its named endpoints. :func:`mount_demo` adds its looks.
 
     Args:
-        composer: answers; a photo is encoded once for all tabs and endpoints.
+        model: a started engine, or a composer, around which one is started that ends with the process. It
+            answers, one question at a time, and encodes a photo once for all tabs and endpoints.
     """
     from apps.demo.page import build, in_a_loop
+    from composer.engine.engine import Engine
 
-    return in_a_loop(lambda: build(composer, MAX_QUEUE))
+    engine = model if isinstance(model, Engine) else Engine(model).start()
+    return in_a_loop(lambda: build(engine, MAX_QUEUE))
 
 
-def page_options(composer: Composer) -> dict[str, Any]:
+def page_options(limits: Limits) -> dict[str, Any]:
     """Arguments of ``gradio.mount_gradio_app`` and ``Blocks.launch``: theme, styles, script, limits.
 
     Nothing among them makes the page load anything from another host.
@@ -45,7 +50,7 @@ def page_options(composer: Composer) -> dict[str, Any]:
         "head": f"<style>{styles}</style><script>{script}</script>",
         "favicon_path": str(here / "icon.svg"),
         "footer_links": ["api"],
-        "max_file_size": composer.limits.max_body_bytes,
+        "max_file_size": limits.max_body_bytes,
         "show_error": True,
         "ssr_mode": False,
         "run_history": False,
@@ -54,12 +59,21 @@ def page_options(composer: Composer) -> dict[str, Any]:
     }
 
 
-def mount_demo(app: FastAPI, composer: Composer, path: str = "/") -> FastAPI:
-    """Put the demo into a FastAPI application, at ``path``. Routes that were added before it go first."""
+def mount_demo(app: FastAPI, model: Composer | Engine, path: str = "/") -> FastAPI:
+    """Put the demo into a FastAPI application, at ``path``. Routes that were added before it go first.
+
+    Args:
+        app: the application.
+        model: see :func:`build_demo`.
+        path: where the page is.
+    """
     import gradio
 
-    options = page_options(composer)
+    from apps.demo.page import in_a_loop
+    from composer.engine.engine import Engine
+
+    composer = model.composer if isinstance(model, Engine) else model
+    options = page_options(composer.limits)
     if path != "/":
         options.pop("favicon_path")
-    mounted: FastAPI = gradio.mount_gradio_app(app, build_demo(composer), path, **options)
-    return mounted
+    return in_a_loop(lambda: gradio.mount_gradio_app(app, build_demo(model), path, **options))

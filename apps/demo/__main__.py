@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 
 from sam.errors import SamComposerError
 
@@ -17,6 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", help="weights in place of the preset's own")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--limits", type=Path, help="YAML with limits that differ from the shipped ones")
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
     options = parser.parse_args(arguments)
@@ -24,12 +26,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from apps.demo import build_demo, page_options
         from composer.composer import Composer
+        from composer.limits import Limits, shipped_limits
 
         composer = Composer.load(
             options.preset,
             checkpoint=options.checkpoint,
             device=options.device,
             precision=options.precision,
+            limits=Limits.from_file(options.limits) if options.limits else shipped_limits(),
         )
         demo = build_demo(composer)
         demo.launch(
@@ -37,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             server_port=options.port,
             prevent_thread_lock=True,
             quiet=True,
-            **page_options(composer),
+            **page_options(composer.limits),
         )
     except SamComposerError as error:
         sys.stderr.write(f"error: {error}\n")

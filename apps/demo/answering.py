@@ -1,21 +1,26 @@
-"""Requests about a photo, answered; and what was found, in a form that a session can keep."""
+"""Questions about a photo, answered by the engine; and what was found, in a form that a session can keep."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapters.base import Request
-from adapters.results import Instances, Result
-from apps.demo.photos import OpenPhoto, Photos
+from adapters.results import Instances
+from apps.demo.photos import Photos
+from composer.engine.jobs import Asked, Job
+from composer.engine.waiting import answer_of, due
 from composer.formats.base import Answer, Outcome
-from composer.pipeline import Pipeline, run_steps
+from composer.pipeline import Pipeline
+from composer.request_limits import check_counts, check_mask_budget
 from composer.requests import request_record
 
 Notify = Callable[[float, str], None]
 """Called with the share that is done, 0 to 1, and what comes next."""
+CLIENT = "demo"
+"""Whose questions these are, to the engine; gradio sends it one at a time."""
+_BEFORE_THE_ANSWER = ("wait", "read", "queue", "encode")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +41,15 @@ class Found:
     passes: int = 0
     pipeline: Mapping[str, Any] | None = None
 
+    @property
+    def answer_seconds(self) -> float:
+        """What it took once the photo was encoded."""
+        return sum(seconds for step, seconds in self.seconds.items() if step not in _BEFORE_THE_ANSWER)
+
     def outcome(self, photos: Photos) -> Outcome:
         """The same with the photo's pixels, for writers of files. Raises what ``photos.open`` does."""
         model = photos.composer.describe()
-        image = photos.open(self.path).scene.source
+        image = photos.open(self.path).image
         return Outcome(image, self.answers, model, self.seconds, self.pipeline, self.passes)
 
 
@@ -48,38 +58,50 @@ def answer(photos: Photos, path: str, asked: Request | Pipeline, notify: Notify)
 
     Raises:
         SamComposerError: a bad photo, a request that does not fit it, a model that is missing.
+        Unavailable, DeadlineExceeded: too many are waiting, or the answer was not ready in time.
     """
-    started = time.perf_counter()
     notify(0.05, "reading the photo")
     opened = photos.open(path)
-    passes = photos.composer.cache.stats.encodes
-    notify(0.1, "looking at the photo, once")
-    _ = opened.scene.embedding
-    seconds = {"encode": round(time.perf_counter() - started, 4)}
-    answers = []
-    for name, record, result in _results(opened, asked, notify):
-        if isinstance(result, Instances):
-            result = result.replace(low_res_logits=None)
-        answers.append(Answer(record, result, name))
-    seconds["answer"] = round(time.perf_counter() - started - seconds["encode"], 4)
-    steps = asked.record() if isinstance(asked, Pipeline) else None
-    encodes = photos.composer.cache.stats.encodes - passes
-    return Found(path, tuple(answers), seconds, encodes, steps)
-
-
-def _results(
-    opened: OpenPhoto, asked: Request | Pipeline, notify: Notify
-) -> Iterable[tuple[str | None, dict[str, Any], Result]]:
+    limits = photos.composer.limits
+    requests: tuple[Request, ...] = ()
     if isinstance(asked, Request):
-        notify(0.3, f"{asked.kind}: decoding")
-        yield None, request_record(asked), opened.scene.run(asked)
-        return
-    found: dict[str, tuple[str | None, dict[str, Any], Result]] = {}
-    notify(0.2, asked.steps[0].name)
-    for number, (step, result) in enumerate(run_steps(opened.scene, asked), start=1):
-        if step.name in asked.outputs:
-            record = step.record()
-            found[step.name] = (record.pop("name"), record, result)
-        if number < len(asked):
-            notify(0.2 + 0.7 * number / len(asked), asked.steps[number].name)
-    yield from (found[name] for name in asked.outputs)
+        check_counts(asked, limits)
+        check_mask_budget(asked, opened.image.size, limits)
+        requests = (asked,)
+    job = Job(
+        lambda: opened.image,
+        tuple(Asked(request, request_record(request)) for request in requests),
+        asked if isinstance(asked, Pipeline) else None,
+        client=CLIENT,
+        deadline=due(photos.engine),
+    )
+    outcome = answer_of(photos.engine, job, _Progress(asked, notify)).outcome
+    answers = tuple(replace(one, result=_without_logits(one)) for one in outcome.answers)
+    return Found(path, answers, outcome.timings, outcome.encoder_passes or 0, outcome.pipeline)
+
+
+class _Progress:
+    """Tells what the engine is at, from the names of the steps that it has done."""
+
+    def __init__(self, asked: Request | Pipeline, notify: Notify) -> None:
+        pipeline = isinstance(asked, Pipeline)
+        self._steps = [step.name for step in asked] if isinstance(asked, Pipeline) else [asked.kind]
+        self._done = {f"steps.{name}" if pipeline else name for name in self._steps}
+        self._next = -1  # the first one waits for the photo
+        self._notify = notify
+
+    def __call__(self, step: str) -> None:
+        if step == "read":
+            self._notify(0.1, "waiting for its turn")
+        elif step == "queue" and self._next < 0:
+            self._notify(0.2, "looking at the photo, once")
+        elif step == "encode" or step in self._done:
+            self._next += 1
+            if self._next < len(self._steps):
+                share = 0.3 + 0.6 * self._next / len(self._steps)
+                self._notify(share, self._steps[self._next])
+
+
+def _without_logits(one: Answer) -> Any:
+    result = one.result
+    return result.replace(low_res_logits=None) if isinstance(result, Instances) else result

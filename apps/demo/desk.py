@@ -69,7 +69,7 @@ class Desk:
     def mark(self, session: Session, mode: Mode, sign: str, event: gr.SelectData) -> Updates:
         """A click on the photo."""
         opened = self.photos.open(session.path)
-        height, width = opened.scene.size
+        height, width = opened.image.size
         x, y = (float(value) / opened.scale for value in event.index)
         place = min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
         return self.stage(session.marked(mode, *place, int(sign == ON)), mode)

@@ -76,9 +76,9 @@ class Endpoints:
         """What the preset's detector finds; classes, a list or parted by commas, or all."""
         return self._ask(photo, asking.detect_request(classes, conf))
 
-    def edges(self, photo: str, source: str = "", thin: bool = False) -> Found:
+    def edges(self, photo: str, source: str | None = None, thin: bool = False) -> Found:
         """Edges; source is masks, head, both, or empty for the preset's."""
-        return self._ask(photo, asking.edges_request(16, source, thin))
+        return self._ask(photo, asking.edges_request(16, source or "", thin))
 
     def proposals(self, photo: str, limit: float = 100) -> Found:
         """Object proposals, the best first."""

@@ -16,6 +16,7 @@ from apps.demo.events import Page, wire
 from apps.demo.photos import Photos, example_photos
 from apps.demo.session import Mode
 from composer.composer import Composer
+from composer.engine.engine import Engine
 
 TITLE = "sam-composer"
 T = TypeVar("T")
@@ -32,10 +33,10 @@ TABS: dict[Mode, str] = {
 }
 
 
-def build(composer: Composer, max_queue: int) -> gr.Blocks:
+def build(engine: Engine, max_queue: int) -> gr.Blocks:
     """The demo; files that it made for visitors go after a day."""
     examples = example_photos()
-    photos = Photos(composer)
+    photos, composer = Photos(engine), engine.composer
     demo = gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(DAY // 24, DAY))
     with demo:
         gr.HTML(_header(composer), elem_id="masthead", padding=False)

@@ -1,4 +1,4 @@
-"""Photos that visitors look at: read once, encoded once, and kept for the next question."""
+"""Photos that visitors look at: read once, and kept for the next question."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from composer.composer import Composer, Scene
-from composer.images import HTTP_FORMATS, open_image
+from composer.engine.engine import Engine
+from composer.images import HTTP_FORMATS, Image, open_image
 from sam.errors import BadImage, UsageError
 
 SHOWN_SIDE = 1280
@@ -31,15 +31,15 @@ _EXAMPLES = (
 
 @dataclass(frozen=True, eq=False)
 class OpenPhoto:
-    """A photo with its scene.
+    """A photo as it is, and as it is shown.
 
     Attributes:
-        scene: answers requests, in pixels of the photo itself.
+        image: the photo itself; requests and results are in its pixels.
         shown: (h, w, 3) uint8 RGB as the page shows it, at most :data:`SHOWN_SIDE` pixels a side.
         scale: pixels of ``shown`` for one of the photo, at most 1.
     """
 
-    scene: Scene
+    image: Image
     shown: npt.NDArray[np.uint8]
     scale: float
 
@@ -48,16 +48,17 @@ class Photos:
     """The last few photos, by their path. Safe to share between threads.
 
     Args:
-        composer: encodes them; its cache knows a photo again that went out of here.
+        engine: answers questions about them; its cache knows a photo again that went out of here.
     """
 
-    def __init__(self, composer: Composer) -> None:
-        self.composer = composer
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.composer = engine.composer
         self._kept: OrderedDict[str, OpenPhoto] = OrderedDict()
         self._lock = threading.Lock()
 
     def open(self, path: str) -> OpenPhoto:
-        """Read a photo, or take it from those kept. Encodes nothing: the first decode does.
+        """Read a photo, or take it from those kept. Encodes nothing: the first question does.
 
         Raises:
             UsageError: ``photo_missing``: none was chosen, or its file is gone.
@@ -99,7 +100,7 @@ class Photos:
         if scale < 1:
             side = (max(1, round(width * scale)), max(1, round(height * scale)))
             shown = np.asarray(cv2.resize(shown, side, interpolation=cv2.INTER_AREA), np.uint8)
-        return OpenPhoto(Scene(self.composer, image), shown, scale)
+        return OpenPhoto(image, shown, scale)
 
 
 def example_photos() -> list[Path]:

@@ -93,7 +93,7 @@ def line_of(found: Found) -> str:
             parts.append(f"{MAX_MASKS} of them shown, all in the files")
     if len(instances) < len(found.answers):
         parts.append("**edges**")
-    parts.append(f"answered in {_duration(found.seconds.get('answer', 0))}")
+    parts.append(f"answered in {_duration(found.answer_seconds)}")
     encoded = _duration(found.seconds.get("encode", 0))
     times = "" if found.passes == 1 else f" {found.passes} times"
     parts.append(f"photo encoded{times} in {encoded}" if found.passes else "photo encoded before")
@@ -141,7 +141,7 @@ def _shown_mask(
     small = full if opened.scale == 1 else cv2.resize(full, (width, height), interpolation=cv2.INTER_NEAREST)
     text = " ".join(words.split())
     text = text if len(text) <= MAX_LABEL else text[: MAX_LABEL - 1] + "…"
-    label = " ".join(filter(None, (str(number), text, f"{instance.score:.2f}")))
+    label = f"{' '.join(filter(None, (str(number), text)))} · {instance.score:.2f}"
     return ShownMask(
         _mask_png(np.asarray(small, np.uint8), colour.tolist()),
         label,

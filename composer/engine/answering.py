@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from adapters.base import Request
 from adapters.results import Result
 from composer.composer import Composer, Scene
@@ -43,6 +46,7 @@ def answer(
         job.lap(asked.request.kind)
     if job.pipeline is not None:
         answers = _steps(job, scene, job.pipeline)
+    value = None if job.work is None else _work(job, scene, job.work)
     outcome = Outcome(
         job.image,
         tuple(answers),
@@ -51,7 +55,7 @@ def answer(
         None if job.pipeline is None else job.pipeline.record(),
         passes + composer.cache.stats.encodes - before,
     )
-    return Answered(outcome, scene.embedding), shortages
+    return Answered(outcome, scene.embedding, value), shortages
 
 
 def _run(composer: Composer, scene: Scene, request: Request) -> tuple[Result, int]:
@@ -68,6 +72,19 @@ def _run(composer: Composer, scene: Scene, request: Request) -> tuple[Result, in
         if not is_out_of_memory(error):
             raise
         raise exhausted() from None
+
+
+def _work(job: Job, scene: Scene, work: Callable[[Scene], Any]) -> Any:
+    """What the job's own work returns. What it takes is not known, so that it has no smaller attempt."""
+    job.check()
+    try:
+        value = work(scene)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise exhausted() from None
+    job.lap("work")
+    return value
 
 
 def _steps(job: Job, scene: Scene, pipeline: Pipeline) -> list[Answer]:

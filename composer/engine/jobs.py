@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters.base import Request
+from composer.composer import Scene
 from composer.formats.base import Outcome
 from composer.images import Image
 from composer.pipeline import Pipeline
@@ -39,10 +40,12 @@ class Answered:
     Attributes:
         outcome: the results, with the image and the timings.
         embedding: of the image, to ask about it again.
+        value: what the job's ``work`` returned; None where it had none.
     """
 
     outcome: Outcome
     embedding: Embedding
+    value: Any = None
 
 
 class Job:
@@ -57,11 +60,13 @@ class Job:
         deadline: on the clock of :func:`time.monotonic`.
         check: looks at the image before it is encoded, and raises where the requests do not fit it.
         embedding: of the image, where that is known already.
+        work: what is to be done with the encoded image in the device's thread, after the requests.
 
     Attributes:
         future: its :class:`Answered`, or what went wrong.
         image: what ``read`` gave; None before.
         timings: seconds by step.
+        on_step: called with the name of each step that has been done, in the thread that did it.
     """
 
     def __init__(
@@ -74,12 +79,15 @@ class Job:
         deadline: float = math.inf,
         check: Callable[[Image], None] | None = None,
         embedding: Embedding | None = None,
+        work: Callable[[Scene], Any] | None = None,
     ) -> None:
         self.asked = asked
         self.pipeline = pipeline
         self.client = client
         self.deadline = deadline
         self.embedding = embedding
+        self.work = work
+        self.on_step: Callable[[str], None] | None = None
         self.future: Future[Answered] = Future()
         self.future.set_running_or_notify_cancel()  # it is the job that can be cancelled, not its future
         self.image: Image | None = None
@@ -120,6 +128,8 @@ class Job:
         now = time.monotonic()
         self.timings[name] = round(self.timings.get(name, 0.0) + now - self._lapped, 4)
         self._lapped = now
+        if self.on_step is not None:
+            self.on_step(name)
 
     def finish(self, answered: Answered) -> None:
         """Hand out the answer."""

@@ -19,10 +19,10 @@ from PIL import Image as PILImage
 
 from adapters.rle import encode_mask, to_json
 from apps.annotator import vendor
-from apps.annotator_api.embedding_file import embedding_file
 from apps.annotator_api.routes import annotator_routes
 from apps.annotator_api.server import annotator_app
 from composer import Composer, Limits
+from composer.engine.engine import Engine
 from sam.click_graphs import image_side
 from sam.errors import EnvironmentProblem
 
@@ -34,13 +34,19 @@ def composer(small_preset: Path) -> Composer:
     return Composer.load(small_preset, device="cpu", limits=Limits(max_body_bytes=20_000))
 
 
+@pytest.fixture(scope="module")
+def engine(composer: Composer) -> Iterator[Engine]:
+    with Engine(composer) as engine:
+        yield engine
+
+
 @pytest.fixture
 def client(
-    composer: Composer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[TestClient]:
     """Over the folder `photos`; nothing is exported."""
     monkeypatch.setattr("apps.annotator_api.routes.DecoderFiles.prepare", lambda self: None)
-    with TestClient(annotator_app(composer, photos, decoder_folder=tmp_path / "decoder")) as client:
+    with TestClient(annotator_app(engine, photos, decoder_folder=tmp_path / "decoder")) as client:
         yield client
 
 
@@ -192,15 +198,16 @@ def test_the_embedding_is_what_the_graph_takes(
     data = client.get(f"{first}/embedding").content
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
-    assert header.pop("__metadata__") == {"input_size": "48 64", "original_size": "45 60"}
+    about = {"input_size": "48,64", "original_size": "45,60", "model_digest": composer.model.digest}
+    assert header.pop("__metadata__") == about
     expected = image_side(composer.model, composer.open(photos / "a.jpg").embedding)
-    assert list(header) == list(expected)
+    assert set(header) == set(expected)
     for name, entry in header.items():
         start, end = entry["data_offsets"]
         values = np.frombuffer(data[8 + length + start : 8 + length + end], "<f4").reshape(entry["shape"])
         torch.testing.assert_close(torch.from_numpy(values.copy()), expected[name])
         assert (8 + length + start) % 4 == 0, "a page makes views of the bytes, which must be aligned"
-    assert len(data) == 8 + length + end
+    assert len(data) == 8 + length + max(entry["data_offsets"][1] for entry in header.values())
 
 
 def test_prefill_proposes_what_is_not_there(client: TestClient, first: str, monkeypatch) -> None:
@@ -234,7 +241,7 @@ def test_without_the_runtime_the_page_is_told_what_to_do(client: TestClient, mon
 
 
 def test_the_decoder_is_exported_once_for_each_model(
-    composer: Composer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exports = []
 
@@ -245,7 +252,7 @@ def test_the_decoder_is_exported_once_for_each_model(
     monkeypatch.setattr("apps.annotator_api.decoder_files.export_click_graphs", fake)
     for _ in range(2):
         app = FastAPI()
-        app.include_router(annotator_routes(composer, photos, decoder_folder=tmp_path / "kept"))
+        app.include_router(annotator_routes(engine, photos, decoder_folder=tmp_path / "kept"))
         with TestClient(app) as client:
             digest = client.get(f"{API}/model").json()["decoder"]
             answer = client.get(f"{API}/decoder/{digest}/click.onnx")
@@ -262,14 +269,6 @@ def test_an_export_that_fails_is_told_to_who_asks(client: TestClient, monkeypatc
     digest = client.get(f"{API}/model").json()["decoder"]
     told = problem(client.get(f"{API}/decoder/{digest}/click.onnx"), 500, "package_missing")
     assert "onnx" in told
-
-
-def test_embedding_files_of_models_without_skips(composer: Composer, photos: Path) -> None:
-    from dataclasses import replace
-
-    embedding = replace(composer.open(photos / "a.jpg").embedding, high_res_features=())
-    data = embedding_file(composer.model, embedding)
-    assert b"skip" not in data[:600] and b"first_keys" in data[:600]
 
 
 def test_command_line_errors(cli, photos: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from apps.demo.photos import Photos
 from composer.composer import Composer
+from composer.engine.engine import Engine
 
 
 @pytest.fixture(autouse=True)
@@ -23,10 +25,16 @@ def composer(small_preset: Path) -> Composer:
     return Composer.load(small_preset, device="cpu")
 
 
+@pytest.fixture(scope="session")
+def engine(composer: Composer) -> Iterator[Engine]:
+    with Engine(composer) as engine:
+        yield engine
+
+
 @pytest.fixture
-def photos(composer: Composer) -> Photos:
-    composer.cache.clear()
-    return Photos(composer)
+def photos(engine: Engine) -> Photos:
+    engine.composer.cache.clear()
+    return Photos(engine)
 
 
 @pytest.fixture

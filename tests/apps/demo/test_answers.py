@@ -27,8 +27,9 @@ from apps.demo.photos import Photos, example_photos
 from apps.demo.session import Mode, Session, Suggestion
 from composer import load_pipeline
 from composer.composer import Composer
+from composer.engine.engine import Engine
 from composer.pipeline import Pipeline
-from sam.errors import BadImage, UsageError
+from sam.errors import BadImage, BadPrompt, DeadlineExceeded, Unavailable, UsageError
 
 
 def ask(photos: Photos, photo: str, asked: Request | Pipeline) -> Found:
@@ -41,6 +42,28 @@ def test_a_photo_is_encoded_once_for_all_questions(photos: Photos, photo: str) -
     copied = str(Path(photo).with_name("copy.png"))
     shutil.copy(photo, copied)
     assert ask(photos, copied, Points([[20, 20]])).passes == 0, "the same pixels are the same photo"
+
+
+def test_questions_are_jobs_of_the_engine(photos: Photos, photo: str) -> None:
+    before, heard = photos.engine.stats.answered, []
+    answer(photos, photo, Points([[20, 20]]), lambda share, what: heard.append((share, what)))
+    assert photos.engine.stats.answered == before + 1
+    assert [share for share, _ in heard] == sorted(share for share, _ in heard)
+    assert [what for _, what in heard][1:] == ["waiting for its turn", "looking at the photo, once", "points"]
+    with pytest.raises(BadPrompt, match="at most 4096"):
+        ask(photos, photo, Boxes([[1, 1, 5, 5]] * 5000))
+
+
+def test_a_full_queue_and_an_answer_that_is_late(
+    photos: Photos, photo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(photos.engine._queue, "_full", lambda: True)
+        with pytest.raises(Unavailable, match="requests are waiting already; try again"):
+            ask(photos, photo, Points([[20, 20]]))
+    monkeypatch.setattr(photos.composer, "limits", replace(photos.composer.limits, deadline_seconds=1e-6))
+    with pytest.raises(DeadlineExceeded, match="not ready in time"):
+        ask(photos, photo, Points([[20, 20]]))
 
 
 def test_old_photos_go_and_come_back(
@@ -85,8 +108,8 @@ def test_bad_photos_are_refused_without_their_folder(
     assert name in str(refused.value) and str(tmp_path) not in str(refused.value)
 
 
-def test_a_file_over_the_limit_is_not_read(composer: Composer, photo: str) -> None:
-    small = Photos(composer)
+def test_a_file_over_the_limit_is_not_read(composer: Composer, engine: Engine, photo: str) -> None:
+    small = Photos(engine)
     limits = composer.limits
     composer.limits = replace(limits, max_body_bytes=100)
     try:
@@ -107,7 +130,7 @@ def test_examples_are_photos_of_installed_packages(photos: Photos) -> None:
     paths = example_photos()
     assert any(path.name == "bus.jpg" for path in paths) and len(paths) >= 3
     for path in paths:
-        assert min(photos.open(str(path)).scene.size) > 200
+        assert min(photos.open(str(path)).image.size) > 200
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from apps.demo.session import Session
 from apps.demo.updates import RESULT_WIDGETS
 from apps.demo.widgets import PhotoImage
 from composer.composer import Composer
+from composer.engine.engine import Engine
 from sam.errors import BadPrompt, CheckpointError, UsageError
 
 FOLDER = Path(demo_package.__file__).parent
@@ -147,8 +148,8 @@ def test_addresses_are_not_fetched(address: str) -> None:
         asyncio.run(PhotoImage().async_move_resource_to_block_cache(address))
 
 
-def test_the_queue_is_bounded_and_one_question_runs_at_a_time(composer: Composer) -> None:
-    demo = build_demo(composer)
+def test_the_queue_is_bounded_and_one_question_runs_at_a_time(engine: Engine) -> None:
+    demo = build_demo(engine)
     assert demo._queue.max_size == MAX_QUEUE == 16
     queued = [fn for fn in demo.fns.values() if fn.queue]
     assert len(queued) > 15
@@ -159,12 +160,26 @@ def test_the_queue_is_bounded_and_one_question_runs_at_a_time(composer: Composer
     }  # fmt: skip
 
 
-def test_nothing_comes_from_another_host(composer: Composer) -> None:
-    options = page_options(composer)
+def test_endpoints_ask_for_no_more_than_they_must(engine: Engine) -> None:
+    """A client fills in what has a default; gradio knows of a None or of a widget's own value only."""
+    told = build_demo(engine).get_api_info()["named_endpoints"]
+    needed = {
+        name: [one["parameter_name"] for one in about["parameters"] if not one["parameter_has_default"]]
+        for name, about in told.items()
+    }
+    assert needed == {
+        "/click": ["photo", "points"], "/box": ["photo", "boxes"], "/text": ["photo", "phrases"],
+        "/everything": ["photo"], "/detect": ["photo"], "/edges": ["photo"], "/proposals": ["photo"],
+        "/pipeline": ["photo", "name"],
+    }  # fmt: skip
+
+
+def test_nothing_comes_from_another_host(composer: Composer, engine: Engine) -> None:
+    options = page_options(composer.limits)
     theme = options["theme"]
     assert not theme._stylesheets and not theme._font_css
     assert "http" not in options["head"].replace("http://www.w3.org", "")
-    assert not build_demo(composer).analytics_enabled
+    assert not build_demo(engine).analytics_enabled
 
 
 def test_no_stub_file_is_written_beside_our_widgets() -> None:

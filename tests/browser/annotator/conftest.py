@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,31 +15,19 @@ import pytest
 from adapters.rle import BoolArray, decode_mask, from_json
 from apps.annotator import vendor
 from composer import Composer
+from composer.engine.engine import Engine
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-OUT = Path(__file__).resolve().parents[3] / "out" / "browser"
-WAIT = 300_000  # milliseconds: the machine may be busy; nothing is asserted about time
+from ..conftest import OUT, PATIENCE
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """A headless Chromium."""
-    if not Path(CHROMIUM).is_file():
-        pytest.skip(f"no Chromium at {CHROMIUM}: apt-get install chromium, or name one in CHROMIUM")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+def browser(chromium: Any, screenshots: Path) -> Any:
+    """The browser, where all that the page needs is there."""
     if not vendor.present():
         pytest.skip(f"onnxruntime-web is not there: {vendor.REMEDY}")
     for package in ("onnx", "onnxscript"):
         pytest.importorskip(package, reason="the extra onnx is not installed: the decoder cannot be exported")
-    OUT.mkdir(parents=True, exist_ok=True)
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield chromium
-        chromium.close()
+    return chromium
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +42,8 @@ def decoder_folder(composer: Composer, tmp_path_factory: pytest.TempPathFactory)
     from apps.annotator_api.decoder_files import DecoderFiles
 
     folder = tmp_path_factory.mktemp("decoder")
-    DecoderFiles(composer, folder).files()
+    with Engine(composer) as engine:
+        DecoderFiles(engine, folder).files()
     return folder
 
 
@@ -78,7 +66,7 @@ class Annotator:
     def tab(self) -> Any:
         """Another tab at the same place."""
         page = self.context.new_page()
-        page.set_default_timeout(WAIT)
+        page.set_default_timeout(PATIENCE)
         page.goto(f"{self.address}/")
         page.wait_for_selector("body[data-ready]")
         return page
@@ -156,7 +144,7 @@ def open_annotator(
             contexts.append(browser.new_context(**options))
             contexts[-1].on("page", watch)
             page = contexts[-1].new_page()
-            page.set_default_timeout(WAIT)
+            page.set_default_timeout(PATIENCE)
             page.goto(f"{address}/")
             page.wait_for_selector("body[data-ready]")
             return Annotator(page, folder, address, contexts[-1])

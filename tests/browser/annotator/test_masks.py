@@ -12,7 +12,8 @@ import torch
 
 from composer import Boxes, Composer, Points
 
-from .conftest import OUT, Annotator, iou, mask_of
+from ..conftest import OUT
+from .conftest import Annotator, iou, mask_of
 
 PLACES = ((0.5, 0.4), (0.15, 0.7), (0.85, 0.75), (0.3, 0.2))
 CLICKS = 50
@@ -93,24 +94,15 @@ def test_a_box(annotator: Annotator, composer: Composer) -> None:
 def test_moving_over_the_photo_shows_what_a_click_would_give(annotator: Annotator) -> None:
     page = annotator.page
 
-    def drawn() -> int:
-        return page.evaluate(
-            """() => { const c = document.querySelector("canvas[data-layer=live]");
-            const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
-            let n = 0; for (let i = 3; i < d.length; i += 4) if (d[i]) n++; return n; }"""
-        )
-
-    assert drawn() == 0
+    drawn = """(() => { const c = document.querySelector("canvas[data-layer=live]");
+        const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+        let n = 0; for (let i = 3; i < d.length; i += 4) if (d[i]) n++; return n; })()"""
+    assert page.evaluate(drawn) == 0
     page.mouse.move(*annotator.place(0.5, 0.4))
-    deadline = 200
-    while drawn() < 500 and deadline:
-        page.wait_for_timeout(50)
-        deadline -= 1
-    assert drawn() >= 500
+    page.wait_for_function(f"() => {drawn} >= 500")
     annotator.screenshot("hover")
     page.mouse.move(5, 5)
-    page.wait_for_timeout(300)
-    assert drawn() == 0
+    page.wait_for_function(f"() => {drawn} === 0")
     assert annotator.document()["annotations"] == []
 
 

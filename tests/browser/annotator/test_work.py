@@ -107,10 +107,11 @@ def test_it_opens_where_it_was_left(annotator: Annotator) -> None:
     assert annotator.tab().text_content("#photo-name") == "zidane.jpg"
 
 
-def test_two_tabs_never_lose_a_mask(annotator: Annotator) -> None:
-    page, other = annotator.page, annotator.tab()
+def test_two_tabs_never_lose_a_mask(open_annotator: Open) -> None:
+    """Side by side, in two windows: neither is looked at anew when the other has saved."""
+    annotator, beside = open_annotator(), open_annotator()
+    page, other = annotator.page, beside.page
     for tab, place, name in ((page, (0.5, 0.4), "mine"), (other, (0.15, 0.7), "theirs")):
-        tab.bring_to_front()
         tab.mouse.click(*annotator.place(*place, tab))
         annotator.answered(tab)
         tab.keyboard.press("n")
@@ -120,7 +121,6 @@ def test_two_tabs_never_lose_a_mask(annotator: Annotator) -> None:
             tab.keyboard.press("Enter")
             tab.wait_for_selector("#masks li[data-kind=kept]")
             annotator.saved(tab)
-            # The second tab has not seen it: as if both had been open side by side.
     other.wait_for_selector("#conflict-dialog[open]")
     annotator.screenshot("conflict", other)
     assert "saved it since you opened it" in other.text_content("#conflict-text")
@@ -131,8 +131,7 @@ def test_two_tabs_never_lose_a_mask(annotator: Annotator) -> None:
     kept = [record["label"] for record in annotator.document()["annotations"]]
     assert kept + [record["label"] for record in annotator.proposed()] == ["mine", "theirs"]
 
-    # The first tab, when it is looked at again, shows both.
-    page.bring_to_front()
+    # The first one, when it is looked at again, shows both.
     page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
     page.wait_for_selector("#masks li >> nth=1")
 

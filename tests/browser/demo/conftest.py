@@ -1,15 +1,12 @@
-"""The demo as people and programs meet it: a server of its own with `tiny`, and Debian's Chromium.
-
-Screenshots go to out/browser/, to be looked at. Without Chromium, what needs it is skipped (`make browser`).
-"""
+"""The demo as people and programs meet it: a server of its own with `tiny`, and Debian's Chromium."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,24 +18,16 @@ from PIL import Image, ImageDraw
 
 from apps.demo import mount_demo
 from composer import Composer
+from composer.limits import DEFAULT_LIMITS
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PATIENCE = 120_000
-"""Milliseconds after which a step of a browser test has failed: the machine may be busy."""
+from ..conftest import PATIENCE
 
 
 @pytest.fixture(scope="session")
 def composer() -> Composer:
-    return Composer.load("tiny", device="cpu")
+    """`tiny`, which may take its time: the machine may be busy."""
+    limits = replace(DEFAULT_LIMITS, deadline_seconds=PATIENCE / 1000)
+    return Composer.load("tiny", device="cpu", limits=limits)
 
 
 @pytest.fixture(scope="session")
@@ -75,26 +64,6 @@ def disc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw.rectangle((220, 40, 290, 200), fill=(30, 160, 70))
     picture.save(path)
     return path
-
-
-@pytest.fixture(scope="session")
-def screenshots() -> Path:
-    folder = Path(__file__).resolve().parents[3] / "out" / "browser"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """One browser for all tests; each opens pages of its own."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: `make browser` installs Debian's")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 class Visit:

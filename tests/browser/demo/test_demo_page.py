@@ -11,7 +11,10 @@ import pytest
 from PIL import Image
 
 from adapters.rle import BoolArray, decode_mask, from_json
-from composer import Composer
+from apps.demo.photos import example_photos
+from composer import Composer, Text
+
+from ..conftest import PATIENCE
 
 TABS = ("click", "box", "text", "everything", "detect", "edges", "proposals", "pipeline")
 
@@ -88,14 +91,19 @@ def test_two_corners_make_a_box_that_is_seen_growing(
     assert not visit.errors
 
 
-def test_a_phrase_without_an_answer_suggests_a_click(visit: Any, screenshots: Path) -> None:
+def test_a_phrase_without_an_answer_suggests_a_click(
+    visit: Any, composer: Composer, screenshots: Path
+) -> None:
     page = visit.page
+    best = composer.open(example_photos()[0]).run(Text("bicycle", threshold=0.0)).scores.max()
+    assert best > 0.05
     visit.turn("text")
     page.fill("#phrases :is(input, textarea)", "bicycle")
     page.check("#own input")
     page.wait_for_selector("#threshold-0", state="visible")
     assert page.locator("#threshold-1").is_hidden()
     page.uncheck("#own input")
+    page.fill("#threshold input[type=number]", f"{min(1.0, 1.4 * best):.2f}")  # close, and not enough
     assert visit.press("#find").startswith("nothing found")
     page.wait_for_selector("#suggestion-0", state="visible")
     assert "bicycle" in page.inner_text("#suggestion-0")
@@ -151,7 +159,7 @@ def test_on_a_phone(chromium: Any, demo_url: str, screenshots: Path) -> None:
     )
     try:
         page = context.new_page()
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(PATIENCE)
         page.goto(demo_url)
         page.wait_for_selector("#photo img")
         page.tap("#photo img")

@@ -70,7 +70,7 @@ function open(buffer) {
   for (const [name, { shape, data_offsets: [from, to] }] of Object.entries(entries)) {
     tensors[name] = new ort.Tensor("float32", new Float32Array(buffer, 8 + length + from, (to - from) / 4), shape);
   }
-  const [inputSize, originalSize] = [sizes.input_size, sizes.original_size].map((text) => text.split(" ").map(Number));
+  const [inputSize, originalSize] = [sizes.input_size, sizes.original_size].map((text) => text.split(",").map(Number));
   const cells = Math.sqrt(tensors.keys.dims[0]);
   const geometry = { inputSize, originalSize, square, low: [4 * cells, 4 * cells] };
   photo = {
