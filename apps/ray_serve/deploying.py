@@ -32,6 +32,9 @@ def application(options: RayOptions) -> Any:
     """The application of Ray Serve. Raises what :meth:`RayOptions.serve_options` does."""
     chosen = options.serve_options()
     limits = chosen.limits
+    # The engine has its own queue and its own rules for who is refused. Twice its size leaves room for calls
+    # that use no device.
+    at_once = 2 * (limits.queue_size + 1)
     engines = serve.deployment(
         EngineReplica,
         name="engine",
@@ -42,10 +45,8 @@ def application(options: RayOptions) -> Any:
             upscale_delay_s=options.upscale_delay_s,
             downscale_delay_s=options.downscale_delay_s,
         ),
-        # The engine has its own queue and its own rules for who is refused. Twice its size leaves room for
-        # calls that use no device.
-        max_ongoing_requests=2 * (limits.queue_size + 1),
-        max_queued_requests=limits.queue_size * options.max_replicas,
+        max_ongoing_requests=at_once,
+        max_queued_requests=at_once * options.max_replicas,
         ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
         request_router_config=RequestRouterConfig(request_router_class="apps.ray_serve.routing:ImageRouter"),
         graceful_shutdown_timeout_s=limits.drain_seconds,
@@ -140,5 +141,8 @@ class RayEngines:
     async def figures(self) -> dict[str, str]:
         """``/metrics`` of each replica that answers."""
         asked = self._handle.broadcast("figures")
-        found = await asked.results_async(timeout_s=FIGURES_SECONDS, return_exceptions=True)
+        try:
+            found = await asked.results_async(timeout_s=FIGURES_SECONDS, return_exceptions=True)
+        except TimeoutError:
+            return {}
         return dict(one for one in found if isinstance(one, tuple))

@@ -10,7 +10,7 @@ from typing import Protocol
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,7 +20,7 @@ from apps.api.calls import read_fields
 from apps.api.envelope import ARRIVED
 from apps.api.health_routes import NO_STORE
 from apps.api.metrics import Metrics
-from apps.api.problems import Problem
+from apps.api.problems import CLIENT_GONE, Problem
 from apps.api.settings import ServiceSettings
 from apps.api.surroundings import surround
 from apps.ray_serve.figures import together
@@ -84,7 +84,10 @@ class Front:
 
     async def pass_on(self, request: Request) -> Response:
         """A replica's answer to the request."""
-        body = await request.body()
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            raise Problem(CLIENT_GONE, "client_gone", "the client went away") from None
         call = Passed.of(request.scope, body, await self._image_id(request, body))
         return self._sealed(request, await self._asked(call, self._time_left(request)))
 
@@ -108,10 +111,11 @@ class Front:
 
     async def _image_id(self, request: Request, body: bytes) -> str:
         """Of the image that the request is about, or that it asks to be held; empty where there is none."""
-        named = IMAGE_PATH.match(request.url.path)
+        path = request.scope["path"]
+        named = IMAGE_PATH.match(path)
         if named is not None:
             return named[1]
-        if request.method != "POST" or request.url.path != IMAGES:
+        if request.method != "POST" or path != IMAGES:
             return ""
         try:
             fields = await read_fields(Request(request.scope, replayed(body)))

@@ -41,7 +41,7 @@ def test_files_are_read_where_the_application_is_started(tmp_path: Path) -> None
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="none.txt: cannot be read"):
+    with pytest.raises(UsageError, match=r"none\.txt: cannot be read"):
         RayOptions(token_file=tmp_path / "none.txt").serve_options()
 
 
