@@ -247,6 +247,7 @@ def test_the_queue_is_bounded(make_engine: MakeEngine) -> None:
         try:
             engine.submit(one)
             outcomes.append("in")
+            assert encode.entered.wait(WAIT)  # the first has left the queue
         except Unavailable as refused:
             assert refused.code == "queue_full" and refused.retry_after >= 1
             outcomes.append("out")
