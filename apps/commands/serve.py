@@ -148,7 +148,9 @@ def serve(
     )
     if settings.tokens and (options.demo or annotate is not None):
         pages = [name for name, there in (("demo", options.demo), ("annotator", annotate)) if there]
-        warn(f"the {' and the '.join(pages)} will ask for no token: everybody who reaches the port can use it")
+        warn(
+            f"the {' and the '.join(pages)} will ask for no token: everybody who reaches the port can use it"
+        )
     ComposerServer(options).run()
 
 

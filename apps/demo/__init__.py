@@ -76,4 +76,5 @@ def mount_demo(app: FastAPI, model: Composer | Engine, path: str = "/") -> FastA
     options = page_options(composer.limits)
     if path != "/":
         options.pop("favicon_path")
-    return in_a_loop(lambda: gradio.mount_gradio_app(app, build_demo(model), path, **options))
+    mounted: FastAPI = in_a_loop(lambda: gradio.mount_gradio_app(app, build_demo(model), path, **options))
+    return mounted
