@@ -90,8 +90,9 @@ def segment(
     drawer = drawer_of(scene)
     keep_logits = held_logits(drawer, len(prompts), masks)
     parts = []
-    for start in range(0, len(prompts), PROMPTS_PER_DECODE):
-        chunk = prompts[start : start + PROMPTS_PER_DECODE]
+    at_once = prompts_at_once(scene, PROMPTS_PER_DECODE)
+    for start in range(0, len(prompts), at_once):
+        chunk = prompts[start : start + at_once]
         for _ in range(refine):
             candidates = scene.decode(chunk, multimask=multimask)
             chunk = replace(chunk, mask_logits=_logits(scene, candidates, _best(candidates)))

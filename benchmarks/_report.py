@@ -40,7 +40,7 @@ LIBRARIES = (
     "open_clip_torch",
     "onnxruntime",
 )
-BUSY = 0.5
+BUSY = 0.1
 """Load before the start, for each core, from which a machine counts as busy with something else."""
 
 
@@ -51,7 +51,7 @@ def machine(*, rates: bool = True) -> dict[str, Any]:
         rates: measure the rate of matrix products too, about a second.
     """
     precision = choose_precision(torch.device("cpu"))
-    load = os.getloadavg()[0]
+    load = cores_in_use()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     found: dict[str, Any] = {
         "cpu": _cpuinfo("model name") or platform.processor() or platform.machine(),
@@ -69,6 +69,24 @@ def machine(*, rates: bool = True) -> dict[str, Any]:
         if precision.dtype is torch.bfloat16:
             found["gflops_bf16"] = round(matmul_rate(torch.bfloat16)["high"] / 1e9, 1)
     return found
+
+
+def cores_in_use(seconds: float = 2.0) -> float:
+    """How many cores work while this process sleeps: for others, then.
+
+    The system's own load is of the last minute, and so of the benchmark before this one.
+    """
+    if not (path := Path("/proc/stat")).is_file():
+        return os.getloadavg()[0]
+
+    def ticks() -> tuple[int, int]:
+        fields = [int(field) for field in path.read_text().splitlines()[0].split()[1:9]]
+        return sum(fields), fields[3] + fields[4]  # idle, and waiting for a disk
+
+    total, idle = ticks()
+    time.sleep(seconds)
+    later, idle_later = ticks()
+    return (os.cpu_count() or 1) * (1 - (idle_later - idle) / max(1, later - total))
 
 
 def versions() -> dict[str, str]:

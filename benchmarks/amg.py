@@ -40,6 +40,8 @@ from sam.model import SegmentAnything
 NMS = 0.7
 PER_BATCH = 64
 SAME = 0.99
+WARM_UP_SIDE = 2
+"""Clicks a side of the call before each that is timed: all start with libraries loaded and memory fetched."""
 Way = Callable[[], Any]
 ToRles = Callable[[Any], list[RLE]]
 
@@ -61,15 +63,18 @@ def main() -> None:
     settings = {
         "model": _models.MODELS[options.model],
         "points_per_side": options.points_per_side,
+        "warm_up_points_per_side": WARM_UP_SIDE,
         "repeats": options.repeats,
         "photo": [options.height, options.width],
     }
     about = _report.machine()
     model, photo = _models.named(options.model), _models.photo(options.height, options.width)
     ways = {_report.OURS: ours(model, photo, options.points_per_side)}
+    warm_ups = {_report.OURS: ours(model, photo, WARM_UP_SIDE)[1]}
     for peer in options.peers:
         if peer in _peers.installed():
             ways[peer] = PEER_WAYS[peer](model, photo, options.points_per_side)
+            warm_ups[peer] = PEER_WAYS[peer](model, photo, WARM_UP_SIDE)[1]
         else:
             print(f"{peer}: not installed, left out (pip install -e '.[bench]')")
     progress = _report.Progress(name, settings)
@@ -77,7 +82,7 @@ def main() -> None:
         f"{_models.MODELS[options.model]}, {options.points_per_side} x {options.points_per_side} clicks, "
         f"{options.width} x {options.height} pixels"
     )
-    rows = measured(case, ways, options.repeats, progress)
+    rows = measured(case, ways, warm_ups, options.repeats, progress)
     clicks, run = options.points_per_side**2, ways[_report.OURS][1]
     rows[0] |= progress.once(
         "products", lambda: _models.products(options.model, model, run, clicks, encodes=True)
@@ -87,7 +92,11 @@ def main() -> None:
 
 
 def measured(
-    case: str, ways: dict[str, tuple[nn.Module, Way, ToRles]], repeats: int, progress: _report.Progress
+    case: str,
+    ways: dict[str, tuple[nn.Module, Way, ToRles]],
+    warm_ups: dict[str, Way],
+    repeats: int,
+    progress: _report.Progress,
 ) -> list[dict[str, Any]]:
     """A row for each way. Ours runs anew after a stop if a peer's masks are still to be compared with it."""
     kept: list[list[RLE]] = []
@@ -106,6 +115,7 @@ def measured(
 
             def run(name: str = name, way: tuple[nn.Module, Way, ToRles] = way) -> dict[str, Any]:
                 _report.allocate_for(name)
+                warm_ups[name]()
                 took, encoded, rles = one_run(*way)
                 if name == _report.OURS:
                     kept[:] = [rles]

@@ -105,7 +105,7 @@ def measured(
 
 def one_run(name: str, way: Callable[[], Masks | None], expected: Masks) -> dict[str, Any]:
     """Seconds of one call, and the agreement of its masks where it gives arrays."""
-    times = _report.take_turns({name: (kept := Kept(way))}, 1, warm_up=False)[name]
+    times = _report.take_turns({name: (kept := Kept(way))}, 1)[name]
     run: dict[str, Any] = {"seconds": times[0]}
     if kept.answer is not None:
         iou = mask_iou(kept.answer, expected)

@@ -148,7 +148,7 @@ class Composer:
             BadImage: not an image that the limits accept.
         """
         scene = Scene(self, open_image(source, limits=self.limits, file_name=file_name))
-        scene.embedding  # noqa: B018 - encodes now: opening is where the wait belongs
+        self.model.await_prompts(scene.embedding)  # encoded now: opening is where the wait belongs
         return scene
 
     @overload

@@ -279,6 +279,11 @@ class SegmentAnything(nn.Module):
         position = self.image_pe(embedding.features)
         return self.mask_decoder.attend(embedding.features, position, sparse, dense, count)
 
+    def await_prompts(self, embedding: Embedding) -> None:
+        """Do now what the first prompt of an image would otherwise wait for; the answers are the same."""
+        if self.mask_decoder.shares(None):
+            self.share(embedding)
+
     @torch.inference_mode()
     def share(self, embedding: Embedding) -> SharedImage:
         """What all prompts of ``embedding`` share; made at the first call, kept for the last few images."""

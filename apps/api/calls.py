@@ -46,8 +46,13 @@ class Call:
 
 
 @dataclass
-class _Fields:
-    """The values of a body by name, as JSON values, the image apart."""
+class Fields:
+    """The values of a body by name, as JSON values, the image apart.
+
+    Attributes:
+        image: bytes of the image file; None: there is none.
+        values: everything else; a form's texts, or parsed JSON.
+    """
 
     image: bytes | None = None
     values: dict[str, Any] = field(default_factory=dict)
@@ -72,7 +77,7 @@ async def read_call(request: Request, service: Service, *, image: bool, asks: bo
         if refusal is not None:
             await _read_over(request)
             raise refusal
-        fields = await _read_fields(request)
+        fields = await read_fields(request)
     except ClientDisconnect:
         raise Problem(CLIENT_GONE, "client_gone", "the client went away") from None
     _check_names(fields, image=image, asks=asks)
@@ -149,7 +154,8 @@ async def _read_over(request: Request) -> None:
         pass
 
 
-async def _read_fields(request: Request) -> _Fields:
+async def read_fields(request: Request) -> Fields:
+    """The body of a request, a form or JSON; which fields it has is not checked. Raises :class:`Problem`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return await _read_form(request)
@@ -174,8 +180,8 @@ async def _body(request: Request) -> bytes:
     return data
 
 
-async def _read_form(request: Request) -> _Fields:
-    fields = _Fields()
+async def _read_form(request: Request) -> Fields:
+    fields = Fields()
     parts = await read_form(request.headers["content-type"], request.stream())
     if not parts:
         raise Problem(400, "body_empty", "the form has no fields; send `image` and `requests`")
@@ -195,13 +201,13 @@ async def _read_form(request: Request) -> _Fields:
     return fields
 
 
-def _read_json(data: bytes) -> _Fields:
+def _read_json(data: bytes) -> Fields:
     values = parse_json(data, None)
     if not isinstance(values, dict):
         raise Problem(
             422, "request_invalid", 'expected an object such as {"image": "...", "requests": [...]}'
         )
-    fields = _Fields(values={name: value for name, value in values.items() if name != "image"})
+    fields = Fields(values={name: value for name, value in values.items() if name != "image"})
     if "image" in values:
         fields.image = _decoded(values["image"])
     return fields
@@ -252,7 +258,7 @@ def parse_json(data: bytes, field: str | None) -> Any:
     raise Problem(400, "json_invalid", f"{field or 'the body'} is not JSON: {reason}", field=field)
 
 
-def _check_names(fields: _Fields, *, image: bool, asks: bool) -> None:
+def _check_names(fields: Fields, *, image: bool, asks: bool) -> None:
     known = (["image"] if image else []) + (["requests", "pipeline"] if asks else [])
     for name in [*fields.values, *(["image"] if fields.image is not None else [])]:
         if name not in known:
@@ -272,7 +278,7 @@ def _check_names(fields: _Fields, *, image: bool, asks: bool) -> None:
         raise _field_problem("field_missing", "requests", f"or pipeline, one of the two: {how}")
 
 
-def _understood(fields: _Fields, service: Service) -> Call:
+def _understood(fields: Fields, service: Service) -> Call:
     if fields.values.get("pipeline") is not None:
         return Call(fields.image, pipeline=read_pipeline(fields.values["pipeline"], service.limits))
     asked = read_requests(fields.values["requests"], service.limits, service.settings.allowed)

@@ -49,7 +49,8 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope[ARRIVED], scope[REQUEST_ID] = time.monotonic(), uuid.uuid4().hex
+        scope.setdefault(ARRIVED, time.monotonic())  # a front has set them already, in its own process
+        scope.setdefault(REQUEST_ID, uuid.uuid4().hex)
         status = CLIENT_GONE
 
         async def send_sealed(message: Message) -> None:

@@ -22,6 +22,9 @@ MAX_CLIENTS = 10_000
 class Gate:
     """Names the client of each request; turns away who has no token, or has used up the quota.
 
+    A request whose client has a name already came through the gate of a front (:mod:`apps.ray_serve`): such
+    keys of the scope are set by servers, never by clients.
+
     Args:
         app: what is behind the gate.
         settings: tokens and quota.
@@ -34,7 +37,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
-        if scope["type"] == "http":
+        if scope["type"] == "http" and CLIENT not in scope:
             scope[CLIENT] = f"address:{scope['client'][0]}" if scope.get("client") else "address:unknown"
             problem = self._refusal(scope) if scope["path"].startswith(GUARDED) else None
             if problem is not None:

@@ -38,10 +38,10 @@ class Metrics:
     """The metrics of one service.
 
     Args:
-        service: whose engine is asked at each scrape.
+        service: whose engine is asked at each scrape; None: there is no engine in this process.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service | None) -> None:
         self.registry = CollectorRegistry()
         labels = ("method", "route", "status")
         self._requests = Counter(
@@ -54,7 +54,8 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.registry.register(_EngineCollector(service))
+        if service is not None:
+            self.registry.register(_EngineCollector(service))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from apps import model_options
 from apps.console import flowing, say
 
 PATIENCE = 600.0
@@ -34,8 +35,10 @@ def annotate(
     host: Annotated[str, typer.Option(help="Address to listen at; whoever reaches it can "
                                            "see and change the annotations.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8008,
-    preset: Annotated[str, typer.Option(help="A name of `models list`, or a YAML file.")] = "tiny",
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights to use instead of the preset's.")] = None,
+    preset: model_options.PresetName = "tiny",
+    checkpoint: model_options.Checkpoint = None,
+    device: model_options.Device = "auto",
+    precision: model_options.Precision = "auto",
 ) -> None:  # fmt: skip
     """Outline objects in a folder of photos, in the browser."""
     from apps.annotator_api.server import bind, serve
@@ -47,7 +50,9 @@ def annotate(
     socket = bind(host, port)
     try:
         limits = replace(shipped_limits(), deadline_seconds=PATIENCE)
-        composer = Composer.load(preset, checkpoint=checkpoint, device="cpu", limits=limits)
+        composer = Composer.load(
+            preset, checkpoint=checkpoint, device=device, precision=precision, limits=limits
+        )
         address, number = socket.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
         say(f"annotator: http://{shown}:{number}/annotate/ (Ctrl-C ends it)")

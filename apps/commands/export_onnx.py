@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from apps import model_options
 from apps.console import flowing, say
 
 if TYPE_CHECKING:
@@ -58,13 +59,8 @@ def export(
     out: Annotated[
         str, typer.Option("--out", "-o", metavar="FILE", help="Where to: NAME.onnx, or a folder.")
     ],
-    preset: Annotated[
-        str, typer.Option("--preset", help="A preset of `models list`, or a YAML file.")
-    ] = "tiny",
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option("--checkpoint", metavar="FILE", help="Weights to use instead of the preset's own."),
-    ] = None,
+    preset: model_options.PresetName = "tiny",
+    checkpoint: model_options.Checkpoint = None,
     part: Annotated[PartChoice, typer.Option("--part", help="What to export.")] = PartChoice.both,
     opset: Annotated[
         int, typer.Option("--opset", help="Version of ONNX's operators; newer ones need newer runtimes.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from apps import model_options
 from apps.console import flowing, warn
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ http://127.0.0.1:8000/v1/segment
 The server listens at once and answers /readyz with 503 until the model is loaded. SIGTERM and Ctrl-C end it:
 what has begun is finished first. It is one process; several of them share nothing.
 """
-MODEL, ACCESS, PAGES = "Model", "Who may do what", "Pages"
+ACCESS, PAGES = "Who may do what", "Pages"
 
 
 def register(app: typer.Typer) -> None:
@@ -39,17 +40,10 @@ def serve(
         str | None, typer.Option(help="Address to listen at; 0.0.0.0 opens it to the network.")
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
-    preset: Annotated[
-        str, typer.Option(help="A name of `models list`, or a YAML file.", rich_help_panel=MODEL)
-    ] = "tiny",
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Weights to use instead of the preset's.", rich_help_panel=MODEL),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL)
-    ] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel=MODEL)] = "auto",
+    preset: model_options.PresetName = "tiny",
+    checkpoint: model_options.Checkpoint = None,
+    device: model_options.Device = "auto",
+    precision: model_options.Precision = "auto",
     limits: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="YAML with limits that differ from the shipped ones."),

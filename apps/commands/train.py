@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from apps import model_options
 from apps.console import flowing, one_line, warn
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def train(
             "--packed", metavar="DIR", help="Folder for the packed photos. (default: packed/ in RUNDIR)"
         ),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: model_options.Device = "auto",
     precision: Annotated[
         str | None,
         typer.Option("--precision", help="auto, fp32 or bf16. (default: what the configuration says)"),
