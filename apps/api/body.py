@@ -87,8 +87,10 @@ class _Counted:
         if self._whole or self._deadline is None:
             message = await self._receive()
         else:
+            # Never 0: a body that is here is taken, however late; what is late then is the answer.
+            left = max(0.01, self._deadline - time.monotonic())
             try:
-                message = await asyncio.wait_for(self._receive(), max(0.0, self._deadline - time.monotonic()))
+                message = await asyncio.wait_for(self._receive(), left)
             except asyncio.TimeoutError:
                 raise Problem(
                     408,

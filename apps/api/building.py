@@ -13,8 +13,8 @@ from composer import Composer, Points
 from composer.engine.engine import Engine
 
 
-def build(options: ServeOptions) -> tuple[FastAPI, Engine]:
-    """Load the model, start its engine and put the application together.
+def build(options: ServeOptions) -> tuple[FastAPI, Service]:
+    """Load the model, start its engine and put the application together, around the service that it returns.
 
     Raises:
         UsageError: an unknown preset, device or precision, or a folder of photos that is not there.
@@ -29,9 +29,10 @@ def build(options: ServeOptions) -> tuple[FastAPI, Engine]:
     )
     warm_up(composer)
     engine = Engine(composer).start()
-    app = create_app(Service.of(engine, options.settings))
+    service = Service.of(engine, options.settings)
+    app = create_app(service)
     add_pages(app, engine, demo=options.demo, projects=options.projects)
-    return app, engine
+    return app, service
 
 
 def warm_up(composer: Composer) -> None:

@@ -80,7 +80,8 @@ class ComposerServer:
         """In a thread: load everything that the first request would otherwise wait for."""
         from apps.api.building import build
 
-        app, self._engine = build(self._options)
+        app, service = build(self._options)
+        self._engine = service.engine
         return app
 
     def _announce(self) -> None:

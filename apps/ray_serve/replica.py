@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from apps.api.building import build
@@ -22,15 +21,10 @@ class Replica:
 
     def __init__(self, options: ServeOptions, name: str) -> None:
         self.name = name
-        self._app, self._engine = build(options)
-        self._life = contextlib.AsyncExitStack()
-        self._lives = False
+        self._app, self._service = build(options)
 
     async def answer(self, call: Passed) -> Answer:
         """What the API answers. Cancelled, the work for it stops at the next step."""
-        if not self._lives:
-            self._lives = True
-            await self._life.enter_async_context(self._app.router.lifespan_context(self._app))
         return await answer_of(self._app, call.scope_here(), replayed(call.body), self.name)
 
     async def figures(self) -> tuple[str, str]:
@@ -40,10 +34,15 @@ class Replica:
         return self.name, answer.body.decode()
 
     def check(self) -> None:
-        """Raises :class:`RuntimeError` where only a restart helps."""
-        if self._engine.state == "broken":
+        """For whoever looks every few seconds: held images expire in passing, where nobody else comes.
+
+        Raises:
+            RuntimeError: only a restart helps.
+        """
+        self._service.held.forget_expired()
+        if self._service.engine.state == "broken":
             raise RuntimeError("the device does not answer any more")
 
     def close(self, seconds: float) -> None:
         """Finish what is here within ``seconds``, and end."""
-        self._engine.drain(seconds)
+        self._service.engine.drain(seconds)
