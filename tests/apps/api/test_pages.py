@@ -45,9 +45,9 @@ def served(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
         patch.setattr("apps.annotator_api.routes.DecoderFiles.prepare", lambda self: None)
-        app, engine = build(options)
-        yield app, engine
-        engine.drain(0)
+        app, service = build(options)
+        yield app, service.engine
+        service.engine.drain(0)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_when_there_is_a_demo(
 
 def test_without_a_demo_the_root_says_where_the_api_is(small_preset: Path) -> None:
     options = ServeOptions("127.0.0.1", 0, str(small_preset), device="cpu", limits=DEFAULT_LIMITS)
-    app, engine = build(options)
+    app, service = build(options)
     try:
         with TestClient(app) as client:
             page = client.get("/")
@@ -171,7 +171,7 @@ def test_without_a_demo_the_root_says_where_the_api_is(small_preset: Path) -> No
             assert re.search("default-src 'none'", page.headers["content-security-policy"])
             assert client.get("/annotate/").status_code == client.get("/gradio_api/info").status_code == 404
     finally:
-        engine.drain(0)
+        service.engine.drain(0)
 
 
 def test_pages_that_cannot_be_there(
