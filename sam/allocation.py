@@ -17,7 +17,10 @@ KEPT_BYTES = 1 << 30
 """Blocks up to this size are reused, and of freed memory as much is kept; 1 GiB."""
 LEAVE_ALONE = "SAM_COMPOSER_MALLOC"
 """Environment variable that, set to ``system``, leaves the allocator as it is."""
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
+ARENAS = 2
+"""glibc gives threads arenas of their own, up to eight for each core, and each would keep its freed memory: a
+server would grow by what each of its threads once needed."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # <malloc.h>
 
 
 @cache
@@ -25,16 +28,23 @@ def keep_freed_memory() -> bool:
     """Have the C library keep up to a gigabyte of freed memory for the process.
 
     It concerns the whole process, so it is done where a model is loaded for the CPU and never on import.
-    Where glibc's own variables (``MALLOC_MMAP_THRESHOLD_``, ``GLIBC_TUNABLES``) are set, theirs is the last
-    word.
+    Where one of glibc's own variables (``MALLOC_ARENA_MAX``, ``GLIBC_TUNABLES`` …) is set,
+    that is the last word.
 
     Returns:
         Whether it was done: False without glibc, or where the environment says otherwise.
     """
-    told = {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"} & os.environ.keys()
+    told = {
+        "MALLOC_MMAP_THRESHOLD_",
+        "MALLOC_TRIM_THRESHOLD_",
+        "MALLOC_ARENA_MAX",
+        "GLIBC_TUNABLES",
+    } & os.environ.keys()
     if not sys.platform.startswith("linux") or told or os.environ.get(LEAVE_ALONE) == "system":
         return False
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     if set_option is None:
         return False
-    return bool(set_option(_M_MMAP_THRESHOLD, KEPT_BYTES) and set_option(_M_TRIM_THRESHOLD, KEPT_BYTES))
+    options = {_M_MMAP_THRESHOLD: KEPT_BYTES, _M_TRIM_THRESHOLD: KEPT_BYTES, _M_ARENA_MAX: ARENAS}
+    done = [set_option(option, value) for option, value in options.items()]
+    return all(done)

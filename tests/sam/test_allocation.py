@@ -46,7 +46,7 @@ def test_the_same_pages_are_used_again() -> None:
     assert not alone and more > faults
 
 
-@pytest.mark.parametrize("name", ["MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"])
+@pytest.mark.parametrize("name", ["MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
 def test_what_the_environment_tunes_is_left_alone(name: str) -> None:
     value = "glibc.malloc.mmap_threshold=1048576" if name == "GLIBC_TUNABLES" else "1048576"
     assert not ran(**{name: value})[0]
