@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 VENV_GOOD := $(shell test "$$(cat $(STAMP) 2>/dev/null)" = "$(CURDIR)" \
 	&& $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo yes)
 
-.PHONY: help setup demo serve browser screenshots test test-browser check lint types layers bench soak clean distclean rebuild
+.PHONY: help setup demo serve browser screenshots test test-browser check lint types layers learn bench soak clean distclean rebuild
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -19,6 +19,7 @@ help:
 	@echo "make test       run the tests, with the coverage gate"
 	@echo "make check      lint, types, layers, then the tests: what CI runs"
 	@echo "make bench      run every script in benchmarks/, and write the tables of docs/performance.md"
+	@echo "make learn      train a small model for three minutes, and fail if it learns too little: CI does it, too"
 	@echo "make soak       ten thousand mixed requests to a server: memory, open files"
 	@echo "make test-browser  the tests in a real browser, which 'make test' leaves out; installs Chromium with apt, as root"
 	@echo "make screenshots  draw the pictures of docs/demo.md anew (needs Chromium)"
@@ -76,12 +77,17 @@ types: setup
 layers: setup
 	@$(BIN)/lint-imports
 
+# Whole or not at all: what is left of an earlier run would be gone on with, and nothing be learned.
+learn: setup
+	@rm -rf out/quick
+	@$(BIN)/sam-composer train --config configs/training/quick.yaml --out out/quick --device cpu
+
 bench: setup
 	@set -e; for script in $(filter-out benchmarks/_% benchmarks/soak.py benchmarks/table.py,$(sort $(wildcard benchmarks/*.py))) \
 		benchmarks/table.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 clean:
-	rm -rf build dist out/demo htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist out/demo out/quick htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean

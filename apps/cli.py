@@ -24,7 +24,8 @@ from apps.console import flowing, warn
 
 PROGRAM = "sam-composer"
 COMMANDS = (
-    "segment", "pipeline", "serve", "annotate", "evaluate", "train", "export_onnx", "models", "doctor",
+    "segment", "pipeline", "serve", "annotate", "evaluate", "train", "self_label", "export_onnx", "models",
+    "doctor",
 )  # fmt: skip
 """Modules of :mod:`apps.commands`, in the order of `--help`."""
 DEFAULT_PROPOSALS = "1000"

@@ -11,8 +11,8 @@ from typing import Any
 from composer.configs import check_keys, config_error, load_yaml
 from composer.detector_data import write_dataset
 from composer.formats.atomic import ensure_folder, write_json
-from composer.training_config import Validation, check_held_out, read_data, read_validation
 from composer.training_data import DataSet
+from composer.training_sets import Validation, check_held_out, read_data, read_validation
 from sam.allocation import keep_freed_memory
 from sam.errors import UsageError
 

@@ -13,11 +13,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from PIL import Image as PILImage
 
+from composer.evaluation.ground_truth import GroundTruth
 from composer.formats.atomic import atomic_file, ensure_folder, write_json, writing
+from composer.training_photos import labelled_photos, open_truth
 from sam.errors import BadAnnotation, UsageError
 from sam.training.data import LabelledPhoto, PackedSet, pack, read_bsds, read_panoptic
 from sam.training.shapes import made_photos
@@ -25,6 +28,9 @@ from sam.training.shapes import made_photos
 MAX_UNPACKED_BYTES = 64 << 30
 """Most bytes that one tar file may hold."""
 ABOUT = "about.json"
+FORMATS = ("panoptic", "coco", "sa1b", "masks", "bsds", "shapes")
+COCO_FILES = ("images", "annotations.json")
+"""What the photos' folder and the annotation file of a COCO set are called, unless it says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +39,14 @@ class DataSet:
 
     Attributes:
         name: what the run calls it.
-        format: ``panoptic``, ``bsds`` or ``shapes``.
+        format: one of :data:`FORMATS`: ``panoptic``, ``coco`` (instances), ``sa1b``, ``masks`` (see
+            :func:`composer.evaluation.ground_truth.open_mask_folder`), ``bsds`` or ``shapes``.
         source: name under the data root: a folder, or NAME.tar with one; for made shapes how many photos.
         weight: relative share of the samples.
-        skip: the first so many photos (by image id) are held out; panoptic only.
+        skip: the first so many photos (by image id or name) are held out; not of BSDS or shapes.
         splits: of BSDS500.
         licence: as its source states it, for the model card.
+        images, annotations: of COCO instances: folder of the photos and annotation file, in the source.
     """
 
     name: str
@@ -48,6 +56,17 @@ class DataSet:
     skip: int = 0
     splits: tuple[str, ...] = ("train", "val")
     licence: str = ""
+    images: str = COCO_FILES[0]
+    annotations: str = COCO_FILES[1]
+
+    def told(self) -> dict[str, Any]:
+        """All that it says, as plain values; names of COCO files only where there are any."""
+        unsaid = () if self.format == "coco" else ("images", "annotations")
+        return {key: value for key, value in asdict(self).items() if key not in unsaid}
+
+    def open_truth(self, folder: Path) -> GroundTruth:
+        """Its labelled photos in an opened source; not of BSDS. Raises as :func:`open_truth`."""
+        return open_truth(self.format, folder, self.images, self.annotations)
 
 
 def find_source(root: Path, source: str) -> Path:
@@ -127,7 +146,7 @@ def _pack_one(one: DataSet, root: Path, folder: Path, long_side: int) -> tuple[s
     target = folder / one.name
     with opened(one.format, one.source, root, folder) as source, writing(target):
         shutil.rmtree(target, ignore_errors=True)
-        photos = _photos(one, source)
+        photos = _photos(one, source, long_side)
         first = next(photos, None)
         if first is None:
             raise BadAnnotation(f"{one.source}: no photo left after the first {one.skip}")
@@ -136,13 +155,17 @@ def _pack_one(one: DataSet, root: Path, folder: Path, long_side: int) -> tuple[s
     return one.name, len(packed)
 
 
-def _photos(one: DataSet, source: Path) -> Iterator[LabelledPhoto]:
-    return read_bsds(source, one.splits) if one.format == "bsds" else read_panoptic(source, one.skip)
+def _photos(one: DataSet, source: Path, long_side: int) -> Iterator[LabelledPhoto]:
+    if one.format == "bsds":
+        return read_bsds(source, one.splits)
+    if one.format in ("panoptic", "shapes"):
+        return read_panoptic(source, one.skip)
+    return labelled_photos(one.open_truth(source), one.skip, long_side)
 
 
 def _about(one: DataSet, root: Path, long_side: int) -> dict[str, object]:
     """What a pack was made of: another answer means packing again. How often it is drawn does not matter."""
-    told = {key: value for key, value in asdict(one).items() if key not in ("weight", "licence")}
+    told = {key: value for key, value in one.told().items() if key not in ("weight", "licence")}
     path = None if one.format == "shapes" else str(find_source(root, one.source).resolve())
     about = {**told, "path": path, "size": _source_size(one, root), "long_side": long_side}
     return dict(json.loads(json.dumps(about)))

@@ -6,34 +6,49 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adapters.base import Defaults, Scene
-from composer.evaluation.ground_truth import GroundTruth, open_panoptic
-from composer.evaluation.scoring import evaluate_boxes, evaluate_points
 from composer.formats.atomic import ensure_folder, write_bytes, write_json
-from composer.images import open_image
-from composer.training_config import TrainingRun, Validation
+from composer.presets import load_preset
+from composer.training_config import TrainingRun
 from composer.training_data import opened, pack_sets
+from composer.training_sets import Validation
+from composer.training_start import Start, new_model
+from composer.training_text import with_texts
+from composer.training_validation import Validator, held_out
 from sam.allocation import keep_freed_memory
-from sam.checkpoints import file_digest, load_weights
+from sam.checkpoints import file_digest
 from sam.errors import UsageError
 from sam.model import SegmentAnything
 from sam.precision import choose_precision
 from sam.training.canvas import CanvasSampler
-from sam.training.panoptic import read_panoptic_index
-from sam.training.trainer import Trainer, read_log
-from sam.variants import build_model
+from sam.training.config import TrainingConfig
+from sam.training.data import PackedSet
+from sam.training.ranks import ALONE, Ranks
+from sam.training.run_log import read_log
+from sam.training.teacher import Teacher
+from sam.training.trainer import BEST, LOG, WEIGHTS, Trainer
 
-RUN_FILE, LOG, WEIGHTS, CURVE = "run.json", "log.jsonl", "weights.safetensors", "learning-curve.png"
-VALIDATION_CLICKS = (1, 2, 3)
+if TYPE_CHECKING:
+    from adapters.clip import TextImageModel
+
+RUN_FILE, CURVE = "run.json", "learning-curve.png"
 _NO_FIGURE = ("step", "seconds", "grad_norm")
-_MAY_CHANGE = ("precision", "workers", "checkpoint_every", "log_every", "validate_every")
+_MAY_CHANGE = (
+    "precision", "workers", "checkpoint_every", "log_every", "validate_every", "accumulate", "patience",
+    "best_by",
+)  # fmt: skip
 """Settings that do not change what is learned (or only in the last digits): a run may go on with others."""
+_NEWER: dict[str, Any] = {
+    key: json.loads(json.dumps(value.default))
+    for key, value in TrainingConfig.__dataclass_fields__.items()
+    if key in ("schedule", "decay_at", "layer_decay", "drop_path", "freeze_encoder", "distill", "text")
+}
+"""Settings that earlier versions did not have, as a run of theirs had them."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,8 @@ class Outcome:
         seconds: of training, earlier sittings included.
         weights_sha256: of the released weights; None for a run that was stopped.
         figures: of the last validation, if the run is finished and has one.
+        best_step: of the validation whose weights are kept as the best; 0: there is none.
+        missed: figures below the floor that the run states for them.
     """
 
     step: int
@@ -71,6 +88,8 @@ class Outcome:
     seconds: float
     weights_sha256: str | None
     figures: dict[str, float]
+    best_step: int = 0
+    missed: tuple[str, ...] = ()
 
 
 def train(
@@ -83,6 +102,7 @@ def train(
     dtype: torch.dtype,
     watch: Watch,
     beside: Path,
+    ranks: Ranks = ALONE,
 ) -> Outcome:
     """Train in ``folder``, or go on with the run that it holds.
 
@@ -93,7 +113,8 @@ def train(
         packed: folder for the packed photos, which several runs may share.
         device, dtype: where, and in which format the products are computed (float32 or bfloat16).
         watch: who is told.
-        beside: folder of the run's YAML file, from which ``init`` is looked for.
+        beside: folder of the run's YAML file, from which a teacher's checkpoint is looked for.
+        ranks: this process among those that train together; the first packs, validates and writes.
 
     Raises:
         UsageError: a folder with another run, sources that are missing.
@@ -101,16 +122,21 @@ def train(
         CheckpointError: a damaged state, or weights of another model.
         EnvironmentProblem: a folder that cannot be written.
     """
-    claim_folder(folder, run)
+    if ranks.leads:
+        claim_folder(folder, run)
     if device.type == "cpu":
         keep_freed_memory()
     with ExitStack() as stack:
         validator = None
-        if run.validation:
+        if run.validation and ranks.leads:
             ensure_folder(packed)
             source = stack.enter_context(opened(run.validation.format, run.validation.source, data, packed))
-            validator = Validator(run.validation, held_out(source, run.validation.limit_images))
-        sets = pack_sets(run.sets, data, packed, long_side=run.long_side, on_packed=watch.on_packed)
+            validator = Validator(run.validation, held_out(source, run.validation))
+        if not ranks.leads:
+            ranks.wait()
+        sets = packed_sets(run, data, packed, watch)
+        if ranks.leads:
+            ranks.wait()  # what it has packed, the others only open
 
         def validate(model: SegmentAnything) -> dict[str, float]:
             assert validator is not None
@@ -119,31 +145,79 @@ def train(
             return figures
 
         trainer = Trainer(
-            new_model(run, device, beside),
+            new_model(run.model, run.config.seed, run.start, device),
             CanvasSampler(sets, run.config.sampling, run.config.seed),
             run.config,
             folder,
             validate if validator else None,
             dtype,
+            teacher=load_teacher(run, beside, device, dtype),
+            ranks=ranks,
+            after_validation=lambda: _draw_curve(folder),
         )
         trainer.resume()
         watch.on_start(trainer)
         trainer.run(watch.on_step, watch.should_stop)
-    return _outcome(trainer, folder)
+    return _outcome(trainer, folder, run.validation)
 
 
-def _outcome(trainer: Trainer, folder: Path) -> Outcome:
+def packed_sets(run: TrainingRun, data: Path, packed: Path, watch: Watch) -> list[PackedSet]:
+    """The run's sets, packed; with vectors of their segments where it trains with text."""
+    sets = pack_sets(run.sets, data, packed, long_side=run.long_side, on_packed=watch.on_packed)
+    if run.clip is None or run.config.text is None:
+        return sets
+    clip = run.clip
+
+    def load() -> TextImageModel:
+        from adapters.clip import TextImageModel
+
+        return TextImageModel.load(clip)
+
+    return with_texts(sets, packed, clip, run.config.text, load)
+
+
+def load_teacher(run: TrainingRun, beside: Path, device: torch.device, dtype: torch.dtype) -> Teacher | None:
+    """The segmenter of ``config.distill``, if it names one.
+
+    Raises:
+        UsageError: an unknown preset. CheckpointError: weights that are missing, damaged or of another model.
+    """
+    distill = run.config.distill
+    if distill is None:
+        return None
+    file = None if distill.checkpoint is None else beside / distill.checkpoint
+    preset = load_preset(
+        distill.preset if not distill.preset.endswith((".yaml", ".yml")) else beside / distill.preset
+    )
+    return Teacher(new_model(preset.model, 0, Start(preset, file), device), dtype)
+
+
+def _outcome(trainer: Trainer, folder: Path, validation: Validation | None) -> Outcome:
+    if trainer.ranks.leads:
+        _draw_curve(folder)
     rows = read_log(folder / LOG) if (folder / LOG).exists() else []
-    if rows:
-        save_curve(folder / CURVE, rows)
     validations = [{k: v for k, v in row.items() if k not in _NO_FIGURE} for row in rows if "box" in row]
+    figures = validations[-1] if validations and trainer.finished else {}
+    floor = validation.floor if validation is not None and figures else {}
     return Outcome(
         trainer.step,
         trainer.config.total_steps,
         trainer.seconds,
         file_digest(folder / WEIGHTS) if trainer.finished else None,
-        validations[-1] if validations and trainer.finished else {},
+        figures,
+        int(trainer.best["step"]) if (folder / BEST).is_file() else 0,
+        tuple(
+            f"{name} {figures[name]:.3f} < {least:g}"
+            for name, least in floor.items()
+            if figures[name] < least
+        ),
     )
+
+
+def _draw_curve(folder: Path) -> None:
+    rows = read_log(folder / LOG) if (folder / LOG).exists() else []
+    if rows:
+        save_curve(folder / CURVE, rows)
 
 
 def save_curve(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -196,8 +270,9 @@ def claim_folder(folder: Path, run: TrainingRun) -> None:
             found = json.loads(path.read_text())
         except (OSError, ValueError):
             found = None
-        if found != told:
-            found = found if isinstance(found, dict) else {}
+        found = found if isinstance(found, dict) else {}
+        if {**_NEWER, **found} != told:
+            found = {**_NEWER, **found} if found else {}
             other = sorted(k for k in {*told, *found} if k not in told or found.get(k) != told[k])
             raise UsageError(
                 f"{folder}: holds a run with other settings ({', '.join(other)}); "
@@ -213,58 +288,5 @@ def claim_folder(folder: Path, run: TrainingRun) -> None:
 
 def _identity(run: TrainingRun) -> dict[str, Any]:
     config = {k: v for k, v in asdict(run.config).items() if k not in _MAY_CHANGE}
-    sets = {one.name: asdict(one) for one in run.sets}
+    sets = {one.name: one.told() for one in run.sets}
     return {**config, "model_shapes": asdict(run.model), "sets": sets, "long_side": run.long_side}
-
-
-def new_model(run: TrainingRun, device: torch.device, beside: Path) -> SegmentAnything:
-    """The model that a run starts from: random by its seed, or ``init``, a path from ``beside``.
-
-    Raises:
-        CheckpointError: ``init`` is missing, damaged or of another model.
-    """
-    torch.manual_seed(run.config.seed)
-    model = build_model(run.model)
-    if run.config.init:
-        load_weights(model, beside / run.config.init)
-    return model.to(device)
-
-
-def held_out(folder: Path, count: int) -> GroundTruth:
-    """The labelled ones among the first ``count`` photos of a panoptic folder.
-
-    Counted as ``skip`` counts them: photos without a segment do not let later ones in, which are trained on.
-    """
-    first = {record.photo for record in read_panoptic_index(folder)[:count]}
-    truth = open_panoptic(folder)
-    return replace(truth, images=tuple(image for image in truth.images if image.path in first))
-
-
-class Validator:
-    """Evaluates weights on the held-out photos of a run.
-
-    Args:
-        validation: what to evaluate on.
-        truth: the photos; see :func:`held_out`.
-    """
-
-    def __init__(self, validation: Validation, truth: GroundTruth) -> None:
-        self.validation = validation
-        self.truth = truth
-
-    def __call__(self, model: SegmentAnything) -> dict[str, float]:
-        """Mean IoU in [0, 1]: ``miou@1`` … ``miou@3``, ``oracle@1``, ``box``, ``box_filled``."""
-        scenes: dict[Path, Scene] = {}
-
-        def open_scene(path: Path) -> Scene:
-            if path not in scenes:
-                pixels = open_image(path).pixels
-                scenes[path] = Scene(pixels, model, lambda image: model.encode([image])[0], Defaults())
-            return scenes[path]
-
-        which = self.validation.which
-        points = evaluate_points(open_scene, self.truth, VALIDATION_CLICKS, which)
-        boxes = evaluate_boxes(open_scene, self.truth, which)
-        found = {f"miou@{count}": value for count, value in points.miou.items()}
-        assert boxes.box_filled is not None
-        return {**found, "oracle@1": points.oracle[1], "box": boxes.miou[1], "box_filled": boxes.box_filled}

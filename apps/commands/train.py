@@ -1,4 +1,4 @@
-"""``sam-composer train``: train a segmenter with a compact encoder, or go on with an interrupted run."""
+"""``sam-composer train``: train or fine-tune a segmenter, or go on with an interrupted run."""
 
 from __future__ import annotations
 
@@ -22,16 +22,20 @@ if TYPE_CHECKING:
     from sam.training.trainer import Trainer
 
 INTERRUPTED = 130
+BELOW_FLOOR = 4
 HELP = """Train a segmenter on photos with labelled segments, from scratch or from given weights.
 
 The photos are packed once, then drawn from there. Run the same command again after an interruption: it goes
 on from the last saved state and draws what the uninterrupted run would have drawn.
 
+Several processes train together where torchrun starts them:
+torchrun --nproc-per-node 8 --no-python sam-composer train --config FILE.
+
 A file with a key `detector` trains a detector of one class with ultralytics instead, after whole epochs; one
 with a key `clip` trains a text-image model of open_clip for `--text`.
 
-The folder --out holds state.pt (to go on), log.jsonl, learning-curve.png, and at the end weights.safetensors
-(the averaged weights, half precision).
+The folder --out holds state.pt (to go on), log.jsonl, learning-curve.png, best.safetensors (the averaged
+weights of the best validation, half precision), and at the end weights.safetensors (the last ones).
 """
 EPILOG = """
 [bold]Examples[/bold]
@@ -39,6 +43,8 @@ EPILOG = """
 sam-composer train --config configs/training/smoke.yaml --out runs/smoke
 
 sam-composer train --config configs/training/tiny.yaml --data DATA --out runs/tiny
+
+sam-composer train --config configs/training/finetune.yaml --init vit_b:sam_vit_b_01ec64.pth --data DATA
 """
 
 
@@ -72,6 +78,15 @@ def train(
             "--packed", metavar="DIR", help="Folder for the packed photos. (default: packed/ in RUNDIR)"
         ),
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            "--init",
+            metavar="[PRESET:]FILE",
+            help="Weights to start from: a file, a preset, or a file for a preset's architecture. "
+            "(default: what the configuration says)",
+        ),
+    ] = None,
     device: model_options.Device = "auto",
     precision: Annotated[
         str | None,
@@ -79,23 +94,43 @@ def train(
     ] = None,
 ) -> None:
     """The command; see ``HELP``."""
-    from composer import training_runs
     from composer.clip_training.config import is_clip_run
     from composer.detector_training import is_detector_run
-    from composer.training_config import read_training_run
-    from sam.precision import choose_device
+    from sam.errors import UsageError
 
+    if init is not None and (is_detector_run(config) or is_clip_run(config)):
+        raise UsageError("--init is for segmenters; this file trains another kind of model", field="init")
     if is_detector_run(config):
         _train_detector(config, out or Path("runs", config.stem), data, packed, device)
         return
     if is_clip_run(config):
         _train_clip(config, out or Path("runs", config.stem), data, packed)
         return
-    run = read_training_run(config)
-    out = out or Path("runs", config.stem)
-    where = choose_device(device)
+    _train_segmenter(config, out or Path("runs", config.stem), data, packed, init, device, precision)
+
+
+def _train_segmenter(
+    config: Path,
+    out: Path,
+    data: Path | None,
+    packed: Path | None,
+    init: str | None,
+    device: str,
+    precision: str | None,
+) -> None:
+    from composer import training_runs
+    from composer.training_config import read_training_run
+    from sam.precision import choose_device
+    from sam.training.ranks import joined, local_device
+
+    run = read_training_run(config, init)
+    where = choose_device(local_device(device))
     dtype = training_runs.training_dtype(where, precision or run.config.precision)
-    with _interruptible() as should_stop, _progress(run.config.total_steps) as watch_with:
+    with (
+        joined(where) as ranks,
+        _interruptible() as should_stop,
+        _progress(run.config.total_steps, shown=ranks.leads) as watch_with,
+    ):
         outcome = training_runs.train(
             run,
             out,
@@ -105,8 +140,10 @@ def train(
             dtype=dtype,
             watch=watch_with(should_stop),
             beside=config.parent,
+            ranks=ranks,
         )
-    _report(outcome, out)
+    if ranks.leads:
+        _report(outcome, out)
 
 
 def _train_detector(config: Path, out: Path, data: Path | None, packed: Path | None, device: str) -> None:
@@ -169,6 +206,11 @@ def _report(outcome: Outcome, out: Path) -> None:
         + (f"; held out: {figures}" if figures else "")
     )
     typer.echo(one_line(f"{out / 'weights.safetensors'}  sha256 {outcome.weights_sha256}"))
+    if 0 < outcome.best_step < outcome.step:
+        typer.echo(one_line(f"{out / 'best.safetensors'}  of step {outcome.best_step}, the best held out"))
+    if outcome.missed:
+        warn(f"error: below the floor that {out} was to reach: {', '.join(outcome.missed)}")
+        raise typer.Exit(BELOW_FLOOR)
 
 
 @contextmanager
@@ -192,8 +234,8 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[Callable[[], bool]], Watch]]:
-    """A bar over the steps on a terminal, plain lines elsewhere; both on stderr."""
+def _progress(total: int, shown: bool) -> Iterator[Callable[[Callable[[], bool]], Watch]]:
+    """A bar over the steps on a terminal, plain lines elsewhere; both on stderr. Nothing unless ``shown``."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -205,12 +247,14 @@ def _progress(total: int) -> Iterator[Callable[[Callable[[], bool]], Watch]]:
         *columns,
         TextColumn("{task.description}", markup=False),
         console=console,
-        disable=not console.is_terminal,
+        disable=not (console.is_terminal and shown),
     )
     with bar:
         task = bar.add_task("", total=total)
 
         def note(text: str) -> None:
+            if not shown:
+                return
             if console.is_terminal:
                 bar.console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
             else:

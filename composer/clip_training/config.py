@@ -10,8 +10,8 @@ from typing import Any
 
 from composer.clip_training.phrases import Vocabulary
 from composer.configs import check_keys, config_error, load_yaml
-from composer.training_config import Validation, check_held_out, read_data, read_validation
 from composer.training_data import DataSet
+from composer.training_sets import Validation, check_held_out, read_data, read_validation
 
 _KEYS = ("clip", "description", "seed", "validation", "words", "pictures", "data", "vocabulary")
 _CLIP = ("embed_dim", "backbone", "image_size", "backbone_from", "text")

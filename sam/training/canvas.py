@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from sam.errors import BadAnnotation
 from sam.training.data import PackedSet
 
 UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
 Random = np.random.Generator
 SURROUNDINGS = 255
 """Id of the canvas that a sparsely labelled photo leaves around its objects."""
@@ -58,11 +60,49 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class Sample:
-    """One canvas of side S: pixels (S, S, 3) uint8, ids (S, S) uint8, targets (K, S / 4, S / 4) uint8."""
+    """One canvas of side S.
+
+    Attributes:
+        pixels: (S, S, 3) uint8. ids: (S, S) uint8. targets: (K, S / 4, S / 4) uint8.
+        texts: (K, d) float32 unit vectors of the targets' own pictures, NaN for a target without one; None
+            where no set has vectors.
+    """
 
     pixels: UInt8
     ids: UInt8
     targets: UInt8
+    texts: Float32 | None = None
+
+
+class Drawn(NamedTuple):
+    """A photo, a layer of its segments, and where they are from: the set, the photo's and layer's number."""
+
+    pixels: UInt8
+    ids: UInt8
+    where: tuple[PackedSet, int, int]
+
+
+@dataclass
+class Canvas:
+    """A composed canvas.
+
+    Attributes:
+        pixels: (S, S, 3) uint8. ids: (S, S) uint8.
+        base: of the photo whose ids the canvas has; None for a mosaic.
+        others: of ids that are not ``base``'s, where they are from and the id there.
+    """
+
+    pixels: UInt8
+    ids: UInt8
+    base: tuple[PackedSet, int, int] | None
+    others: dict[int, tuple[tuple[PackedSet, int, int], int]] = field(default_factory=dict)
+
+    def vectors(self, segment: int) -> npt.NDArray[np.float16] | None:
+        """(V, d) vectors of the whole segment with this id on the canvas, if it has any."""
+        where, original = self.others.get(segment, (self.base, segment))
+        if where is None or where[0].texts is None:
+            return None
+        return where[0].texts.of(where[1], where[2], original)
 
 
 class CanvasSampler:
@@ -76,57 +116,65 @@ class CanvasSampler:
         self.shares = weights / weights.sum()
         self.config = config
         self.seed = seed
+        widths = {s.texts.width for s in self.sets if s.texts is not None}
+        self.text_width = widths.pop() if widths else None
 
     def __call__(self, number: int, side: int) -> Sample:
         """Sample ``number`` on a canvas of ``side`` pixels."""
         rng = np.random.default_rng((self.seed, number))
         for _ in range(MAX_TRIES):
-            pixels, ids = self._compose(rng, side)
-            targets = self._targets(rng, ids)
-            if targets is not None:
-                return Sample(photometric_jitter(pixels, rng), ids, targets)
+            canvas = self._compose(rng, side)
+            found = self._targets(rng, canvas.ids)
+            if found is not None:
+                targets, whole = found
+                pixels = photometric_jitter(canvas.pixels, rng)
+                return Sample(pixels, canvas.ids, targets, self._texts(rng, canvas, whole))
         low, high = self.config.min_area, self.config.max_area
         raise BadAnnotation(
             f"no segment covers {low:.2%} to {high:.0%} of a canvas in {MAX_TRIES} tries: "
             "are the photos labelled?"
         )
 
-    def _compose(self, rng: Random, side: int) -> tuple[UInt8, UInt8]:
-        photo, layer = self._draw(rng)
-        if len(np.unique(layer[layer > 0])) <= 2 and rng.random() < self.config.mosaic:
-            return self._mosaic(rng, side, photo, layer)
-        pixels, ids = place(photo, layer, side, rng, self.config.scale)
+    def _compose(self, rng: Random, side: int) -> Canvas:
+        drawn = self._draw(rng)
+        if len(np.unique(drawn.ids[drawn.ids > 0])) <= 2 and rng.random() < self.config.mosaic:
+            return self._mosaic(rng, side, drawn)
+        canvas = Canvas(*place(drawn.pixels, drawn.ids, side, rng, self.config.scale), drawn.where)
         if rng.random() < self.config.paste:
-            other, other_layer = self._draw(rng)
-            paste_cutout(pixels, ids, other, other_layer, rng)
+            other = self._draw(rng)
+            pasted = paste_cutout(canvas.pixels, canvas.ids, other.pixels, other.ids, rng)
+            if pasted is not None:
+                canvas.others[pasted[0]] = (other.where, pasted[1])
         if rng.random() < self.config.surroundings:
-            self._fill_surroundings(pixels, ids)
-        return pixels, ids
+            self._fill_surroundings(canvas.pixels, canvas.ids)
+        return canvas
 
-    def _draw(self, rng: Random) -> tuple[UInt8, UInt8]:
+    def _draw(self, rng: Random) -> Drawn:
         packed = self.sets[rng.choice(len(self.sets), p=self.shares)]
         index = int(rng.integers(len(packed)))
-        return packed.photo(index), packed.layer(index, int(rng.integers(packed.layers(index))))
+        # The layer is drawn after the photo is read, as it always was: a seed goes on meaning the same.
+        photo, layer = packed.photo(index), packed.draw_layer(index, rng)
+        return Drawn(photo, packed.layer(index, layer), (packed, index, layer))
 
-    def _mosaic(self, rng: Random, side: int, photo: UInt8, layer: UInt8) -> tuple[UInt8, UInt8]:
-        pixels = np.zeros((side, side, 3), np.uint8)
-        ids = np.zeros((side, side), np.uint8)
+    def _mosaic(self, rng: Random, side: int, drawn: Drawn) -> Canvas:
+        canvas = Canvas(np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8), None)
         split_y, split_x = (int(side * rng.uniform(0.35, 0.65)) for _ in range(2))
         next_id = 1
         for rows in (slice(0, split_y), slice(split_y, side)):
             for columns in (slice(0, split_x), slice(split_x, side)):
                 tile_side = max(rows.stop - rows.start, columns.stop - columns.start)
-                tile, tile_ids = place(photo, layer, tile_side, rng, (0.9, 1.6))
+                tile, tile_ids = place(drawn.pixels, drawn.ids, tile_side, rng, (0.9, 1.6))
                 height, width = rows.stop - rows.start, columns.stop - columns.start
-                pixels[rows, columns] = tile[:height, :width]
+                canvas.pixels[rows, columns] = tile[:height, :width]
                 cut = tile_ids[:height, :width]
                 present = np.unique(cut[cut > 0])[:60]
                 table = np.zeros(256, np.uint8)
                 table[present] = np.arange(next_id, next_id + len(present))
+                canvas.others.update({int(table[i]): (drawn.where, int(i)) for i in present})
                 next_id += len(present)
-                ids[rows, columns] = table[cut]
-                photo, layer = self._draw(rng)
-        return pixels, ids
+                canvas.ids[rows, columns] = table[cut]
+                drawn = self._draw(rng)
+        return canvas
 
     @staticmethod
     def _fill_surroundings(pixels: UInt8, ids: UInt8) -> None:
@@ -134,7 +182,19 @@ class CanvasSampler:
         if (ids[photo_area] == 0).mean() > 0.15:
             ids[photo_area & (ids == 0)] = SURROUNDINGS
 
-    def _targets(self, rng: Random, ids: UInt8) -> UInt8 | None:
+    def _texts(self, rng: Random, canvas: Canvas, whole: Sequence[int | None]) -> Float32 | None:
+        """A vector for each target that is a whole segment and has some; see :class:`Sample`."""
+        if self.text_width is None:
+            return None
+        texts = np.full((len(whole), self.text_width), np.nan, np.float32)
+        for row, segment in enumerate(whole):
+            vectors = None if segment is None else canvas.vectors(segment)
+            if vectors is not None:
+                texts[row] = vectors[int(rng.integers(len(vectors)))]
+        return texts
+
+    def _targets(self, rng: Random, ids: UInt8) -> tuple[UInt8, list[int | None]] | None:
+        """The targets, and of each that is a whole segment its id."""
         counts = np.bincount(ids.ravel(), minlength=256)
         low, high = self.config.min_area * ids.size, self.config.max_area * ids.size
         usable = [i for i in range(1, 256) if low <= counts[i] <= high]
@@ -145,9 +205,11 @@ class CanvasSampler:
             usable, self.config.masks, replace=len(usable) < self.config.masks, p=shares / shares.sum()
         )
         targets = [self._target(rng, ids, int(i), low, high) for i in chosen]
-        return np.stack(targets)
+        whole = [int(i) if is_whole else None for i, (_, is_whole) in zip(chosen, targets, strict=True)]
+        return np.stack([target for target, _ in targets]), whole
 
-    def _target(self, rng: Random, ids: UInt8, chosen: int, low: float, high: float) -> UInt8:
+    def _target(self, rng: Random, ids: UInt8, chosen: int, low: float, high: float) -> tuple[UInt8, bool]:
+        """A target, and whether it is the segment and no part or group."""
         mask = (ids == chosen).astype(np.uint8)
         roll = rng.random()
         if roll < self.config.group:
@@ -160,11 +222,11 @@ class CanvasSampler:
             if low <= option.sum() <= high:
                 small = shrink_mask(option)
                 if small.any():
-                    return small
+                    return small, option is mask
         ys, xs = np.nonzero(mask)  # thinner than a cell everywhere: keep the cells that it touches
         small = np.zeros((ids.shape[0] // 4, ids.shape[1] // 4), np.uint8)
         small[ys // 4, xs // 4] = 1
-        return small
+        return small, True
 
 
 def place(
@@ -189,13 +251,20 @@ def place(
     return pixels, canvas_ids
 
 
-def paste_cutout(pixels: UInt8, ids: UInt8, photo: UInt8, layer: UInt8, rng: Random) -> None:
-    """Paste one segment of ``layer`` somewhere on the canvas, in place, under an unused id."""
+def paste_cutout(
+    pixels: UInt8, ids: UInt8, photo: UInt8, layer: UInt8, rng: Random
+) -> tuple[int, int] | None:
+    """Paste one segment of ``layer`` somewhere on the canvas, in place, under an unused id.
+
+    Returns:
+        That id and the segment's in ``layer``; None where there is none to paste, or no id for it.
+    """
     present, counts = np.unique(layer[layer > 0], return_counts=True)
     free = np.setdiff1d(np.arange(1, SURROUNDINGS), ids)
     if not len(present) or not len(free):
-        return
-    mask = (layer == rng.choice(present, p=counts / counts.sum())).astype(np.uint8)
+        return None
+    chosen = int(rng.choice(present, p=counts / counts.sum()))
+    mask = (layer == chosen).astype(np.uint8)
     x, y, w, h = cv2.boundingRect(mask)
     side = ids.shape[0]
     factor = side * rng.uniform(0.15, 0.55) / max(w, h)
@@ -209,6 +278,7 @@ def paste_cutout(pixels: UInt8, ids: UInt8, photo: UInt8, layer: UInt8, rng: Ran
     # A segment that keeps almost nothing visible is no longer that segment.
     pixels[window][alpha] = np.maximum(cut[: alpha.shape[0], : alpha.shape[1]][alpha], 1)
     ids[window][alpha] = free[0]
+    return int(free[0]), chosen
 
 
 def one_component(mask: UInt8, rng: Random) -> UInt8:

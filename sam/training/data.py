@@ -17,6 +17,7 @@ from scipy.io import loadmat
 
 from sam.errors import BadAnnotation
 from sam.training.panoptic import read_panoptic_index, read_panoptic_map, read_rgb
+from sam.training.text_vectors import TextVectors
 
 UInt8 = npt.NDArray[np.uint8]
 MAX_SEGMENTS = 254
@@ -31,11 +32,13 @@ class LabelledPhoto:
         pixels: (H, W, 3) uint8 RGB.
         layers: each (H, W) uint8; 0 unlabelled.
         name: file name, for messages.
+        stacked: the layers are one annotation, whose masks overlap; else each is an annotator's own.
     """
 
     pixels: UInt8
     layers: tuple[UInt8, ...]
     name: str
+    stacked: bool = False
 
 
 def read_panoptic(folder: Path, skip: int = 0) -> Iterator[LabelledPhoto]:
@@ -107,12 +110,17 @@ class PackedSet:
     Attributes:
         pixels, ids: flat uint8 memory maps.
         table: (n, 5) int64 rows ``pixel offset, id offset, height, width, layers``.
+        texts: vectors of the segments' pictures, or None.
+        counts: of layers that are one annotation, how many segments each has, (n, layers) uint8; None where
+            each layer is an annotator's own.
     """
 
     name: str
     pixels: npt.NDArray[np.uint8]
     ids: npt.NDArray[np.uint8]
     table: npt.NDArray[np.int64]
+    texts: TextVectors | None = None
+    counts: npt.NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -132,6 +140,14 @@ class PackedSet:
         """How many annotators photo ``index`` has."""
         return int(self.table[index, 4])
 
+    def draw_layer(self, index: int, rng: np.random.Generator) -> int:
+        """A layer of photo ``index``: any annotator's alike, or by how many segments it has."""
+        layers = self.layers(index)
+        if self.counts is None:
+            return int(rng.integers(layers))
+        counts = self.counts[index, :layers].astype(np.float64)
+        return int(rng.choice(layers, p=counts / counts.sum())) if counts.any() else 0
+
     @classmethod
     def open(cls, folder: Path) -> PackedSet:
         """Map a folder that :func:`pack` wrote."""
@@ -140,6 +156,7 @@ class PackedSet:
             np.memmap(folder / "pixels.bin", np.uint8, "r"),
             np.memmap(folder / "ids.bin", np.uint8, "r"),
             np.load(folder / "table.npy"),
+            counts=np.load(folder / "counts.npy") if (folder / "counts.npy").is_file() else None,
         )
 
 
@@ -147,6 +164,7 @@ def pack(photos: Iterable[LabelledPhoto], folder: Path, long_side: int = 512) ->
     """Write photos as memory maps, shrunk to ``long_side`` where they are larger (never enlarged)."""
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[tuple[int, int, int, int, int]] = []
+    counts: list[list[int]] = []
     pixel_offset = id_offset = 0
     with (folder / "pixels.bin").open("wb") as pixel_file, (folder / "ids.bin").open("wb") as id_file:
         for photo in photos:
@@ -154,8 +172,13 @@ def pack(photos: Iterable[LabelledPhoto], folder: Path, long_side: int = 512) ->
             h, w = pixels.shape[:2]
             rows.append((pixel_offset, id_offset, h, w, len(layers)))
             pixel_offset += pixel_file.write(pixels.tobytes())
+            if photo.stacked:
+                counts.append([int(layer.max()) for layer in layers])
             for layer in layers:
                 id_offset += id_file.write(layer.tobytes())
+    if counts:
+        most = max(map(len, counts))
+        np.save(folder / "counts.npy", np.array([c + [0] * (most - len(c)) for c in counts], np.uint8))
     # The table goes last: a folder without it is a pack that was interrupted.
     np.save(folder / "table.npy", np.asarray(rows, np.int64).reshape(-1, 5))
     return PackedSet.open(folder)

@@ -13,21 +13,23 @@ FULL_SIZE_NOISE_LIMIT = 20.0
 
 @dataclass(frozen=True)
 class Round:
-    """What the annotator has given so far for N masks that all began alike, with a point or with a box.
+    """What the annotator has given so far for N masks that all began alike: with a point, a box or a text.
 
     Attributes:
-        points: (N, K, 2) pixels of the padded square; labels: (N, K) 1 or 0; K is 0 after a box alone.
-        boxes: (N, 4), or None when the first prompt was a point.
+        points: (N, K, 2) pixels of the padded square; labels: (N, K) 1 or 0; K is 0 after one box or text.
+        boxes: (N, 4), or None when the first prompt was none.
+        text: (N, d) unit vectors, or None when the first prompt was none.
     """
 
     points: Tensor
     labels: Tensor
     boxes: Tensor | None
+    text: Tensor | None = None
 
     @property
     def ambiguous(self) -> bool:
         """A single prompt so far, which may mean a part, the object or a group."""
-        return self.points.shape[1] + (self.boxes is not None) <= 1
+        return self.points.shape[1] + (self.boxes is not None) + (self.text is not None) <= 1
 
 
 def plan_rounds(rounds: int, vary: bool, generator: torch.Generator) -> list[bool]:
@@ -70,6 +72,12 @@ def first_box(target: Tensor, stride: int, generator: torch.Generator) -> Round:
     side = target.shape[-1] * stride
     boxes = noisy_boxes(mask_boxes(target, stride), side, generator)
     return Round(torch.zeros(len(target), 0, 2), torch.zeros(len(target), 0, dtype=torch.long), boxes)
+
+
+def first_text(vectors: Tensor) -> Round:
+    """The vector (N, d) of each mask's own picture, in the place of a phrase (App. D.5)."""
+    count = len(vectors)
+    return Round(torch.zeros(count, 0, 2), torch.zeros(count, 0, dtype=torch.long), None, vectors)
 
 
 def next_round(

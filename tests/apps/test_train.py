@@ -92,8 +92,12 @@ def test_a_short_run(train, tmp_path: Path) -> None:
     ended = train()
     assert ended.code == 0
     run = tmp_path / "run"
-    assert names(run) == {"run.json", "state.pt", "log.jsonl", "learning-curve.png", "weights.safetensors"}
-    summary, weights = ended.out.splitlines()
+    assert names(run) - {"best.safetensors"} == {
+        "run.json", "state.pt", "log.jsonl", "learning-curve.png", "weights.safetensors"
+    }  # fmt: skip
+    summary, weights, *best = ended.out.splitlines()
+    if best:
+        assert best == [f"{run / 'best.safetensors'}  of step 4, the best held out"]
     assert summary.startswith("6 steps in 0.") and "held out: miou@1 0." in summary
     assert weights == f"{run / 'weights.safetensors'}  sha256 {file_digest(run / 'weights.safetensors')}"
 
@@ -222,6 +226,40 @@ def test_an_output_that_cannot_be_written(train, tmp_path: Path) -> None:
         ended = train("--out", out)
         assert ended.code == 6
         assert ended.error.startswith(f"error: {out}") and "cannot be written" in ended.error
+
+
+def test_starting_from_a_file_named_on_the_command_line(train, config: Path, tmp_path: Path) -> None:
+    assert train().code == 0
+    config.write_text(RUN.replace("steps: 6", "steps: 1"))
+    best = tmp_path / "run/weights.safetensors"
+    ended = train("--out", tmp_path / "tuned", "--init", best)
+    assert ended.code == 0 and json.loads((tmp_path / "tuned/run.json").read_text())["init"] == str(best)
+    ended = train("--out", tmp_path / "other", "--init", tmp_path / "none.safetensors")
+    assert ended.code == 5 and "none.safetensors: no such weights file" in ended.err
+    ended = train("--out", tmp_path / "other", "--init", "vit_b:x.pth")
+    assert ended.code == 2 and "short.yaml: init: preset 'vit_b' is not of model" in ended.err
+
+
+def test_a_floor_that_is_not_reached(train, config: Path) -> None:
+    config.write_text(RUN.replace("min_area: 20", "min_area: 20, floor: {box: 1.0, miou@1: 0}"))
+    ended = train()
+    assert ended.code == 4 and "held out: miou@1" in ended.out
+    last = ended.err.splitlines()[-1]
+    assert last.startswith("error: below the floor") and "box 0." in last and "< 1" in last
+    assert "miou@1" not in last
+
+
+def test_taught_by_the_embedded_segmenter_and_by_text(train, config: Path, tmp_path: Path) -> None:
+    """The whole way: a teacher from a preset, vectors from the embedded pair, packed and drawn."""
+    extra = "distill: {preset: tiny, weight: 1, embedding: 1}\ntext: {clip: tiny, share: 1, variants: 1}\n"
+    config.write_text(RUN.replace("steps: 6", "steps: 2") + extra)
+    ended = train()
+    assert ended.code == 0, ended.err
+    (row, _) = read_log(tmp_path / "run/log.jsonl")
+    assert {"prompts", "teacher", "embedding"} < row.keys()
+    assert (tmp_path / "packed/made/texts/vectors.npy").is_file()
+    tensors = read_weights(tmp_path / "run/weights.safetensors").tensors
+    assert tensors["prompt_encoder.text_projection.weight"].shape == (16, 256)
 
 
 def test_a_damaged_state(train, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from composer.clip_training.config import is_clip_run
 from composer.configs import configs_folder
 from composer.detector_training import is_detector_run
+from composer.presets import load_model_config
 from composer.training_config import TrainingRun, read_training_run
 from sam.errors import UsageError
 from sam.training.config import Phase
@@ -127,6 +128,28 @@ def test_a_tar_file_may_be_named_as_such(read: Read) -> None:
         ("masks: 3", "mosaic: 2", 8, "sampling.mosaic", "from 0 to 1"),
         ("masks: 3", "scale: [0, 1]", 8, "sampling.scale", "above 0"),
         ("masks: 3", "scale: [2, 1]", 8, "sampling.scale", "the smaller one first"),
+        ("warmup_steps: 2", "schedule: linear", 5, "schedule", "expected cosine or steps, not 'linear'"),
+        ("warmup_steps: 2", "decay_at: [0.9, 0.5]", 5, "decay_at", "the smaller one first"),
+        ("warmup_steps: 2", "decay_at: [0.9, 1]", 5, "decay_at", "between 0 and 1"),
+        ("warmup_steps: 2", "layer_decay: 1.2", 5, "layer_decay", "from 0 to 1"),
+        ("warmup_steps: 2", "layer_decay: 0.8", 5, "layer_decay", "is for ViTs"),
+        ("warmup_steps: 2", "drop_path: 1", 5, "drop_path", "from 0 and below 1"),
+        ("warmup_steps: 2", "drop_path: 0.4", 5, "drop_path", "is for ViTs"),
+        ("warmup_steps: 2", "freeze_encoder: maybe", 5, "freeze_encoder", "expected bool"),
+        ("warmup_steps: 2", "accumulate: 3", 5, "accumulate", "must divide the batch"),
+        ("warmup_steps: 2", "accumulate: 0", 5, "accumulate", "from 1"),
+        ("warmup_steps: 2", "patience: -1", 5, "patience", "from 0"),
+        ("warmup_steps: 2", "best_by: [boxes]", 5, "best_by", "unknown figure 'boxes'; known: miou@1"),
+        ("warmup_steps: 2", "distill: {checkpoint: x}", 5, "distill", "`preset` is missing"),
+        ("warmup_steps: 2", "distill: {preset: tiny, wait: 1}", 5, "distill.wait", "did you mean 'weight'?"),
+        ("warmup_steps: 2", "distill: {preset: tiny, weight: 0}", 5, "distill.weight", "above 0"),
+        ("warmup_steps: 2", "distill: {preset: tiny, embedding: -1}", 5, "distill.embedding", "from 0"),
+        ("warmup_steps: 2", "text: {share: 1}", 5, "text", "`clip` is missing"),
+        ("warmup_steps: 2", "text: {clip: tiny, share: 2}", 5, "text.share", "from 0 to 1"),
+        ("warmup_steps: 2", "text: {clip: tiny, enlarge: 0.5}", 5, "text.enlarge", "from 1"),
+        ("bce: 1", "edge: 1, bce: 1}\nfreeze_encoder: true #", 9, "losses.edge", "nothing to learn"),
+        ("limit_images: 5", "limit_images: 5, floor: {bix: 1}", 10, "validation.floor.bix", "mean 'box'"),
+        ("limit_images: 5", "limit_images: 5, floor: {box: 2}", 10, "validation.floor.box", "from 0 to 1"),
     ],
 )
 def test_a_wrong_key_or_value(read: Read, old: str, new: str, line: int, key: str, reason: str) -> None:
@@ -180,6 +203,14 @@ def test_without_phases_or_sets(read: Read) -> None:
         ("borders: {bsds: a, shapes: 3, weight: 1}", 15, "data.sets.borders", "one of"),
         ("borders: {weight: 1}", 15, "data.sets.borders", "one of"),
         ("borders: berkeley", 15, "data.sets.borders", "expected a mapping"),
+        ("borders: {sa1b: a, splits: [x], weight: 1}", 15, "data.sets.borders.splits", "unknown key"),
+        ("borders: {masks: a, images: x, weight: 1}", 15, "data.sets.borders.images", "unknown key"),
+        (
+            "borders: {coco: a, annotations: ../x, weight: 1}",
+            15,
+            "data.sets.borders.annotations",
+            "under the",
+        ),
         ("borders: {bsds: berkeley}", 15, "data.sets.borders", "`weight` is missing"),
         ("borders: {bsds: berkeley, weight: -1}", 15, "data.sets.borders.weight", "from 0"),
         ("borders: {bsds: berkeley, weight: .nan}", 15, "data.sets.borders.weight", "not nan"),
@@ -223,7 +254,9 @@ def test_made_photos_cannot_be_held_out_from_themselves(read: Read) -> None:
 
 
 def test_validation_of_a_format_it_does_not_have(read: Read) -> None:
-    with pytest.raises(UsageError, match=r"run\.yaml:10: validation: expected a mapping with `panoptic`"):
+    with pytest.raises(
+        UsageError, match=r"run\.yaml:10: validation: expected a mapping with one of `panoptic`"
+    ):
         read("{panoptic: photos, limit_images: 5}", "{bsds: berkeley}")
 
 
@@ -233,3 +266,27 @@ def test_an_unknown_model_and_a_missing_file(read: Read, tmp_path: Path) -> None
     assert caught.value.code == "model_unknown"
     with pytest.raises(UsageError, match=r"none\.yaml: no such file"):
         read_training_run(tmp_path / "none.yaml")
+
+
+def test_drop_path_and_freezing_reach_the_model(read: Read) -> None:
+    new = "model: vit_b\nphases:\n  - {steps: 6, size: 1024, batch: 2}\ndrop_path: 0.3\nfreeze_encoder: true"
+    run = read("model: smoke\nphases:\n  - {steps: 6, size: 64, batch: 2}", new)
+    assert run.model.encoder.drop_path == 0.3  # type: ignore[union-attr]
+    assert run.config.freeze_encoder and run.config.schedule == "cosine"
+    assert load_model_config("vit_b").encoder.drop_path == 0  # type: ignore[union-attr]
+
+
+def test_coco_sets_name_their_files(read: Read) -> None:
+    run = read(
+        "borders: {bsds: berkeley, weight: 1, splits: [train]}",
+        "b: {coco: own, weight: 1, images: a}\n    c: {sa1b: sa, weight: 1}\n    d: {masks: m, weight: 1}",
+    )
+    _, coco, sa1b, masks = run.sets
+    assert (coco.format, coco.images, coco.annotations) == ("coco", "a", "annotations.json")
+    assert (sa1b.format, masks.format) == ("sa1b", "masks")
+    assert "images" in coco.told() and "images" not in sa1b.told()
+
+
+def test_patience_without_a_validation(read: Read) -> None:
+    with pytest.raises(UsageError, match=r"patience: needs a `validation`"):
+        read("validation: {panoptic: photos, limit_images: 5}", "patience: 3")

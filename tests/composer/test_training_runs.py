@@ -14,19 +14,15 @@ from PIL import Image
 from composer import training_runs
 from composer.evaluation.ground_truth import open_panoptic
 from composer.evaluation.scoring import MaskFilter
-from composer.training_config import TrainingRun, Validation, read_training_run
+from composer.training_config import TrainingRun, read_training_run
 from composer.training_data import write_panoptic
-from composer.training_runs import (
-    Validator,
-    claim_folder,
-    held_out,
-    new_model,
-    save_curve,
-    training_dtype,
-)
+from composer.training_runs import claim_folder, save_curve, training_dtype
+from composer.training_sets import Validation
+from composer.training_start import new_model, read_start
+from composer.training_validation import Validator, held_out
 from sam.checkpoints import save_weights
 from sam.errors import CheckpointError, EnvironmentProblem, UsageError
-from sam.model import Candidates
+from sam.model import Candidates, SegmentAnything
 from sam.training.data import LabelledPhoto
 from sam.training.shapes import made_photos
 from sam.variants import build_model
@@ -67,6 +63,8 @@ class TestTheFolder:
             {"log_every": 7},
             {"checkpoint_every": 7},
             {"validate_every": 7},
+            {"accumulate": 2},
+            {"patience": 9},
         ],
     )
     def test_what_changes_nothing_that_is_learned_may_change(
@@ -96,6 +94,16 @@ class TestTheFolder:
         with pytest.raises(UsageError, match=r"\(momentum\)"):
             claim_folder(tmp_path / "run", run)
 
+    def test_a_run_of_before_some_settings_goes_on(self, run: TrainingRun, tmp_path: Path) -> None:
+        claim_folder(tmp_path / "run", run)
+        path = tmp_path / "run/run.json"
+        newer = ("schedule", "decay_at", "layer_decay", "drop_path", "freeze_encoder", "distill", "text")
+        told = json.loads(path.read_text())
+        path.write_text(json.dumps({key: value for key, value in told.items() if key not in newer}))
+        claim_folder(tmp_path / "run", run)
+        with pytest.raises(UsageError, match=r"\(schedule\)"):
+            claim_folder(tmp_path / "run", changed(run, schedule="steps"))
+
     @pytest.mark.parametrize("content", ["", "[]", "{", "nonsense"])
     def test_a_damaged_file_is_no_crash(self, run: TrainingRun, tmp_path: Path, content: str) -> None:
         (tmp_path / "run").mkdir()
@@ -115,20 +123,25 @@ class TestTheFolder:
             claim_folder(tmp_path / "file", run)
 
 
+def model_of(
+    run: TrainingRun, seed: int = 0, init: str | None = None, folder: Path = Path()
+) -> SegmentAnything:
+    return new_model(run.model, seed, read_start(folder / "run.yaml", init, folder), CPU)
+
+
 class TestTheModel:
-    def test_starts_from_the_seed(self, run: TrainingRun, tmp_path: Path) -> None:
-        first, again = new_model(run, CPU, tmp_path), new_model(run, CPU, tmp_path)
-        other = new_model(changed(run, seed=1), CPU, tmp_path)
+    def test_starts_from_the_seed(self, run: TrainingRun) -> None:
+        first, again, other = model_of(run), model_of(run), model_of(run, seed=1)
         assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
         assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
 
     def test_or_from_a_file_beside_its_configuration(self, run: TrainingRun, tmp_path: Path) -> None:
-        given = new_model(changed(run, seed=5), CPU, tmp_path)
+        given = model_of(run, seed=5)
         save_weights(given, tmp_path / "start.safetensors", half=False)
-        started = new_model(changed(run, init="start.safetensors"), CPU, tmp_path)
+        started = model_of(run, init="start.safetensors", folder=tmp_path)
         assert all(torch.equal(a, b) for a, b in zip(given.parameters(), started.parameters(), strict=True))
         with pytest.raises(CheckpointError, match=r"none\.safetensors: no such weights file"):
-            new_model(changed(run, init="none.safetensors"), CPU, tmp_path)
+            model_of(run, init="none.safetensors", folder=tmp_path)
 
 
 def test_half_precision_is_not_trained_in() -> None:
@@ -159,7 +172,7 @@ class TestValidation:
         ]
         write_panoptic(photos, tmp_path)
         assert [image.name for image in open_panoptic(tmp_path).limited(2)] == ["1.png", "2.png"]
-        assert [image.name for image in held_out(tmp_path, 2)] == ["1.png"]
+        assert [image.name for image in held_out(tmp_path, self.validation(2))] == ["1.png"]
 
     def test_the_figures_are_those_of_the_answers(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: TrainingRun
@@ -175,23 +188,23 @@ class TestValidation:
             return logits
 
         monkeypatch.setattr(Candidates, "low_res_logits", left_half)
-        figures = Validator(self.validation(2), held_out(tmp_path, 2))(model)
+        figures = Validator(self.validation(2), held_out(tmp_path, self.validation(2)))(model)
         assert list(figures) == ["miou@1", "miou@2", "miou@3", "oracle@1", "box", "box_filled"]
         for name in ("miou@1", "miou@2", "miou@3", "oracle@1", "box"):
             assert figures[name] == pytest.approx((1 + 0 + 2 / 3) / 3)
         assert figures["box_filled"] == pytest.approx(1)
-        first = Validator(self.validation(1), held_out(tmp_path, 1))(model)
+        first = Validator(self.validation(1), held_out(tmp_path, self.validation(1)))(model)
         assert first["box"] == pytest.approx(1 / 2)
-        large = Validator(self.validation(2, min_area=1201), held_out(tmp_path, 2))(model)
+        large = Validator(self.validation(2, min_area=1201), held_out(tmp_path, self.validation(2)))(model)
         assert large["box"] == pytest.approx(2 / 3)
 
     def test_an_untrained_model_gets_figures_and_is_left_as_it_was(
         self, tmp_path: Path, run: TrainingRun
     ) -> None:
         write_panoptic(made_photos(2, side=48), tmp_path)
-        model = new_model(run, CPU, tmp_path).eval()
+        model = model_of(run).eval()
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        figures = Validator(self.validation(2), held_out(tmp_path, 2))(model)
+        figures = Validator(self.validation(2), held_out(tmp_path, self.validation(2)))(model)
         assert all(0 <= value <= 1 for value in figures.values())
         assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 

@@ -23,13 +23,14 @@ from composer.evaluation.scoring import evaluate_boxes, evaluate_points
 from composer.images import open_image
 from composer.training_data import write_panoptic
 from sam.checkpoints import load_training_state, load_weights, read_weights, save_training_state
-from sam.errors import CheckpointError, EnvironmentProblem, UsageError
+from sam.errors import CheckpointError, EnvironmentProblem
 from sam.model import SegmentAnything
 from sam.training.canvas import CanvasSampler, SamplingConfig
 from sam.training.config import Phase, TrainingConfig
 from sam.training.data import LabelledPhoto, PackedSet, pack
 from sam.training.losses import LossConfig
-from sam.training.trainer import Trainer, normalise, read_log
+from sam.training.objective import normalise
+from sam.training.trainer import Trainer, read_log
 from sam.variants import ModelConfig, build_model
 
 CONFIG = TrainingConfig(
@@ -446,15 +447,53 @@ def test_validation_sees_the_average_now_and_then_and_at_the_end(
     ]
 
 
-def test_only_compact_encoders_are_trained(shapes: PackedSet, tmp_path: Path) -> None:
-    encoder = {"family": "vit", "image_size": 64, "embed_dim": 16, "depth": 1, "num_heads": 2,
-               "global_attn_indexes": [0], "out_chans": 16}  # fmt: skip
-    decoder = {"embed_dim": 16, "num_heads": 2, "mlp_dim": 32, "iou_head_hidden_dim": 16, "mask_in_chans": 4}
-    vit = build_model(ModelConfig.from_mapping("vit", {"encoder": encoder, "decoder": decoder}))
-    sampler = CanvasSampler([shapes], CONFIG.sampling, 0)
-    with pytest.raises(UsageError, match="compact encoder, not ") as caught:
-        Trainer(vit, sampler, CONFIG, tmp_path / "run")
-    assert caught.value.field == "model" and not (tmp_path / "run").exists()
+class TestTheBest:
+    def judged(self, make_trainer: MakeTrainer, scores: list[float], **settings: Any) -> Trainer:
+        trainer = make_trainer(validate_every=1, **settings)
+        trainer.validate = lambda model: {"miou@1": 0.0, "box": scores[trainer.step - 1]}
+        trainer.run()
+        return trainer
+
+    def test_is_kept(self, make_trainer: MakeTrainer) -> None:
+        drawn: list[int] = []
+        trainer = make_trainer(phases=(Phase(4, 64, 1),), validate_every=1)
+        trainer.validate = lambda model: {"box": [0.1, 0.6, 0.6, 0.2][trainer.step - 1]}
+        trainer.after_validation = lambda: drawn.append(rows(trainer)[-1]["step"])
+        trainer.run()
+        assert trainer.best == {"score": 0.6, "step": 2, "waited": 2} and drawn == [1, 2, 3, 4]
+        metadata = {
+            name: read_weights(trainer.folder / f"{name}.safetensors").metadata["steps"]
+            for name in ("best", "weights")
+        }
+        assert metadata == {"best": "2", "weights": "4"}
+
+    def test_a_run_ends_when_none_is_better(self, make_trainer: MakeTrainer) -> None:
+        scores = [0.1, 0.3, 0.3, 0.2, 0.9]
+        phases = (Phase(5, 64, 1),)
+        tired = self.judged(make_trainer, scores, phases=phases, patience=2)
+        assert tired.step == 4 and tired.finished and (tired.folder / "weights.safetensors").exists()
+        again = make_trainer(phases=phases, patience=2)
+        again.run(on_step=lambda step, losses: pytest.fail("went on"))
+        assert again.step == 4 and again.best["step"] == 2
+        patient = make_trainer("patient", phases=phases, validate_every=1, patience=3)
+        patient.validate = lambda model: {"box": scores[patient.step - 1]}
+        patient.run()
+        assert patient.step == 5 and patient.best["step"] == 5
+
+    def test_what_counts_can_be_chosen(self, make_trainer: MakeTrainer) -> None:
+        trainer = self.judged(make_trainer, [0.4, 0.2], phases=(Phase(2, 64, 1),), best_by=("miou@1",))
+        assert trainer.best["step"] == 1 and trainer.best["score"] == 0.0
+
+    def test_a_state_of_before_there_was_a_best(self, make_trainer: MakeTrainer) -> None:
+        trainer = make_trainer()
+        trainer.run(should_stop=lambda: True)
+        state = load_training_state(trainer.folder / "state.pt")
+        save_training_state(
+            trainer.folder / "state.pt", {k: v for k, v in state.items() if k not in ("best", "parts")}
+        )
+        again = make_trainer()
+        again.resume()
+        assert again.step == 1 and again.best["waited"] == 0
 
 
 def test_one_step_in_bfloat16(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:

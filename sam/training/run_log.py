@@ -1,0 +1,46 @@
+"""The log of a training run: a line of JSON for each stretch of steps and for each validation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sam.errors import EnvironmentProblem
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a ``log.jsonl``; a line that a crash cut short is left out."""
+    rows = []
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
+    return rows
+
+
+def write_row(path: Path, row: dict[str, Any]) -> None:
+    """Add a row, its numbers rounded to five places.
+
+    Raises:
+        EnvironmentProblem: the file cannot be written.
+    """
+    rounded = {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
+    try:
+        with path.open("a") as log:
+            log.write(json.dumps(rounded) + "\n")
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{path}: cannot be written ({error.strerror}); make room and run again: "
+            "training goes on from the last saved state"
+        ) from error
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop the rows of steps that came after the saved state: they are about to be done again."""
+    if path.exists():
+        rows = read_log(path)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))

@@ -1,0 +1,117 @@
+"""A loaded segmenter as the teacher of another: what it sees in a canvas, and what it answers to a prompt."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sam.image_encoder import EncoderOutput
+from sam.mask_decoder import NUM_MASK_TOKENS
+from sam.model import SegmentAnything
+from sam.training.interactive import Round
+from sam.training.losses import bce_loss, dice_loss
+
+
+class Teacher:
+    """A segmenter that is asked the same prompts as its student, and is not trained.
+
+    Args:
+        model: of any family, its weights loaded.
+        dtype: of its large products.
+    """
+
+    def __init__(self, model: SegmentAnything, dtype: torch.dtype = torch.float32) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.dtype = dtype
+
+    @torch.inference_mode()
+    def look(self, pixels: Tensor) -> EncoderOutput:
+        """Encode normalised, padded canvases (B, 3, S, S) of any side S, resized to the teacher's own."""
+        side = self.model.image_size
+        if pixels.shape[-1] != side:
+            pixels = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+        with torch.autocast(pixels.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            seen: EncoderOutput = self.model.running_encoder(pixels)
+        return EncoderOutput(seen.image_embedding.float(), tuple(f.float() for f in seen.high_res_features))
+
+    @torch.inference_mode()
+    def answer(
+        self, seen: EncoderOutput, images: Tensor, prompt: Round, previous: Tensor | None, side: int
+    ) -> Tensor:
+        """The logits of all four masks (N, 4, 4h, 4w) at the teacher's own resolution.
+
+        Args:
+            seen: of :meth:`look`.
+            images: (N,) the canvas of each prompt.
+            prompt: in pixels of the student's canvases.
+            previous: (N, h', w') logits of the student's last answer, or None.
+            side: of the student's canvases, pixels.
+        """
+        features = seen.image_embedding[images]
+        if previous is not None:
+            size = [4 * length for length in features.shape[-2:]]
+            previous = F.interpolate(previous[:, None], size, mode="bilinear")[:, 0]
+        skips = tuple(f[images] for f in seen.high_res_features)
+        with torch.autocast(features.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return decode_all(self.model, features, skips, prompt, previous, side)[0]
+
+
+def decode_all(
+    model: SegmentAnything,
+    features: Tensor,
+    skips: tuple[Tensor, ...],
+    prompt: Round,
+    previous: Tensor | None,
+    side: int,
+) -> tuple[Tensor, Tensor]:
+    """All four masks (N, 4, 4h, 4w) and predicted IoUs (N, 4) for N prompts on N feature maps.
+
+    Args:
+        model: the segmenter.
+        features: (N, C, h, w); skips: of its encoder, N each, or empty.
+        prompt: N prompts in pixels of canvases of ``side``.
+        previous: (N, 4h, 4w) logits of the last answer, or None.
+        side: of the canvases, pixels.
+    """
+    device = features.device
+    # Positions are relative to the square: rescale those on a canvas of another side.
+    factor = model.image_size / side
+    points = (prompt.points.to(device) + 0.5) * factor - 0.5
+    boxes = None if prompt.boxes is None else (prompt.boxes.to(device) + 0.5) * factor - 0.5
+    text = None if prompt.text is None else prompt.text.to(device)
+    # A padding point stands beside points without a box; a text alone has neither, as at inference.
+    alone = text is not None and points.shape[1] == 0
+    labels = None if alone else prompt.labels.to(device)
+    sparse = model.prompt_encoder.sparse(None if alone else points, labels, boxes, text)
+    dense = model.prompt_encoder.dense(previous)
+    attended = model.mask_decoder.attend(features, model.image_pe(features), sparse, dense, len(features))
+    return model.mask_decoder.render_all(attended, skips), attended.iou_predictions
+
+
+def teaching_loss(logits: Tensor, taught: Tensor, ambiguous: bool) -> Tensor:
+    """How far masks are from the teacher's, token by token: soft cross-entropy and soft dice.
+
+    Only those tokens count that the prompt is answered by: three for a single prompt, the first for more.
+
+    Args:
+        logits: (N, 4, h, w) of the student.
+        taught: (N, 4, h', w') of the teacher.
+        ambiguous: whether these were single prompts.
+
+    Returns:
+        A scalar, averaged over prompts and their tokens.
+    """
+    tokens = slice(1, NUM_MASK_TOKENS) if ambiguous else slice(0, 1)
+    size = logits.shape[-2:]
+    if taught.shape[-2:] != size:
+        taught = F.interpolate(taught, size, mode="bilinear", antialias=True)
+    target = taught[:, tokens].float().sigmoid()
+    return (bce_loss(logits[:, tokens], target) + dice_loss(logits[:, tokens], target)).mean()
+
+
+def embedding_loss(embedding: Tensor, taught: Tensor) -> Tensor:
+    """Mean squared difference of image embeddings (B, C, h, w), the teacher's (B, C, h', w') resized."""
+    if taught.shape[-2:] != embedding.shape[-2:]:
+        taught = F.interpolate(taught, embedding.shape[-2:], mode="bilinear", antialias=True)
+    return F.mse_loss(embedding.float(), taught)
