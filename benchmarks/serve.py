@@ -37,8 +37,8 @@ from composer.requests import request_record
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = (640, 480)
-PAUSE = 0.05
-"""Seconds after which a client that was told to come back does."""
+PAUSE = 1.0
+"""Most seconds after which a client that was told to come back does: less than `Retry-After` says."""
 
 
 def main() -> None:
@@ -137,7 +137,7 @@ def through_http(
                         codes[str(answer.status_code)] += 1
                     if answer.status_code != 503:
                         break
-                    time.sleep(PAUSE)
+                    time.sleep(min(PAUSE, float(answer.headers.get("retry-after", PAUSE))))
                 with lock:
                     latencies.append(time.perf_counter() - began)
                 reports[number] = answer.json()
