@@ -5,14 +5,23 @@ Says "ready", then waits for SIGTERM and says "ended" when nothing of Ray is lef
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
 import sys
 import threading
+import time
 
 import ray
 from ray import serve
 
 from apps.ray_serve import RayOptions, app
+
+
+def listens(port: int) -> bool:
+    """Whether somebody answers at the port."""
+    with socket.socket() as trying:
+        return trying.connect_ex(("127.0.0.1", port)) == 0
 
 
 def main(port: int, preset: str) -> None:
@@ -21,9 +30,14 @@ def main(port: int, preset: str) -> None:
     # Without resources of its own to count, Ray would not put two replicas on a machine with one core.
     ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=100 << 20)
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    with contextlib.suppress(
+        TimeoutError
+    ):  # its HTTP server may take longer than Ray waits, on a busy machine
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
     options = RayOptions(preset=preset, device="cpu", precision="fp32", min_replicas=2, max_replicas=2)
     serve.run(app(options), name="sam-composer")
+    while not listens(port):
+        time.sleep(0.2)
     print("ready", flush=True)
     ended.wait()
     serve.shutdown()

@@ -20,16 +20,21 @@ import pytest
 
 from apps.api.server import bind
 from composer import Composer, Points
-from composer.images import open_image
 from tests.apps.api.kit import CLICK, form, image_file
 
 pytest.importorskip("ray.serve", reason="the extra `ray` is not installed: pip install -e '.[ray]'")
 
 ROOT = Path(__file__).resolve().parents[2]
-STARTS, ENDS = 300.0, 60.0
+STARTS_TRIED, STARTS, ENDS = 3, 300.0, 60.0
 """Seconds after which a test that hangs fails; Ray needs some ten where nothing else runs."""
 UNKNOWN = "0" * 64
-QUIET = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "NO_COLOR": "1"}
+RAY = {
+    "RAY_AUTH_MODE": "disabled",  # it would write a token into the home folder
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # A busy machine is none that Ray should give up on.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "120",
+}
 
 
 class Driver:
@@ -42,41 +47,62 @@ class Driver:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("ray_driver.py")), str(self.port), str(preset)],
-                env=os.environ | QUIET | {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": folder},
+                env=os.environ | RAY | {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": folder},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=ENDS)
 
-    def wait_until_it_says(self, word: str, seconds: float) -> None:
+    def says(self, word: str, seconds: float) -> bool:
+        """Wait for a line; False where the process ends without."""
         end = time.monotonic() + seconds
         while word not in self.log.read_text().splitlines():
-            assert time.monotonic() < end and self.process.poll() is None, self.log.read_text()[-3000:]
+            if time.monotonic() > end or self.process.poll() is not None:
+                return False
             time.sleep(0.1)
+        return True
+
+    def parts(self) -> list[psutil.Process]:
+        """All processes of its Ray."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return []
+
+    def stop(self) -> None:
+        """Whatever state it is in."""
+        self.client.close()
+        parts = self.parts()
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(ENDS)
+        self.process.kill()
+        self.process.wait()
+        for part in parts:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                part.kill()
 
     def replicas(self) -> list[psutil.Process]:
         """Processes that run an engine; their names begin with what Ray calls them."""
-        parts = psutil.Process(self.process.pid).children(recursive=True)
-        return [part for part in parts if "ServeReplica:sam-composer:engine" in " ".join(part.cmdline())]
+        return [
+            part for part in self.parts() if "ServeReplica:sam-composer:engine" in " ".join(part.cmdline())
+        ]
 
 
 @pytest.fixture(scope="module")
 def driver(small_preset: Path) -> Iterator[Driver]:
-    # Ray's sockets lie below this folder, and a socket's path has at most 107 characters.
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        made = Driver(small_preset, folder)
-        try:
-            made.wait_until_it_says("ready", STARTS)
-            yield made
-        finally:
-            made.client.close()
-            left = psutil.Process(made.process.pid).children(recursive=True)
-            made.process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                made.process.wait(ENDS)
-            for process in [*left, made.process]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+    for left in reversed(range(STARTS_TRIED)):
+        # Ray's sockets lie below this folder, and a socket's path has at most 107 characters.
+        with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+            made = Driver(small_preset, folder)
+            try:
+                if made.says("ready", STARTS):
+                    yield made
+                    return
+                log = made.log.read_text()[-6000:]
+            finally:
+                made.stop()
+        # Ray gives up where its own processes do not start within 15 or 30 seconds.
+        assert left and "timed out during startup" in log, log
 
 
 @pytest.fixture
@@ -96,15 +122,15 @@ def ask(client: httpx.Client, image_id: str) -> Any:
 
 def test_both_replicas_work_and_answer_as_one_engine_does(client: httpx.Client, small_preset: Path) -> None:
     composer = Composer.load(small_preset, device="cpu", precision="fp32")
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda n: client.post("/v1/segment", **form(image_file(n))), range(24)))
+    # One after the other: answers from a batch may differ by rounding.
+    answers = [client.post("/v1/segment", **form(image_file(number))) for number in range(20)]
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.headers["X-Replica"] for answer in answers}) == 2
     for number, answer in enumerate(answers):
-        (expected,) = composer.open(open_image(image_file(number)).pixels).run(Points([[20, 20]])).to_sa1b()
+        expected = composer.open(image_file(number)).run(Points([[20, 20]]))
         (found,) = answer.json()["results"][0]["annotations"]
-        assert found["segmentation"] == expected["segmentation"]
-        assert found["predicted_iou"] == pytest.approx(expected["predicted_iou"], abs=1e-5)
+        assert found["segmentation"]["counts"] == expected.rles[0]["counts"].decode()
+        assert found["predicted_iou"] == pytest.approx(float(expected.predicted_iou[0]), abs=1e-5)
 
 
 def test_the_calls_of_an_image_go_to_one_replica(client: httpx.Client) -> None:
@@ -154,7 +180,7 @@ def test_images_of_a_replica_that_was_killed_are_404_until_they_are_sent_again(
 
 
 def test_a_signal_lets_calls_finish_and_leaves_no_process(driver: Driver, client: httpx.Client) -> None:
-    parts = psutil.Process(driver.process.pid).children(recursive=True)
+    parts = driver.parts()
     everything = [{"kind": "everything", "points_per_side": 48}]
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(client.post, "/v1/segment", **form(image_file(300), everything))
