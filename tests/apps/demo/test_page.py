@@ -100,8 +100,11 @@ def test_clicks_in_other_tabs_are_explained(desk: Desk, photo: str, warned: list
 
 def test_an_answer_and_its_files(desk: Desk, photo: str) -> None:
     questions = Questions(desk)
-    found, line, *_ = questions.marks(Session(photo).marked("click", 20, 20, 1), "click", True, False)
-    assert line.startswith("**3 masks**")
+    found, line, _, table, *_ = questions.marks(
+        Session(photo).marked("click", 20, 20, 1), "click", True, False
+    )
+    assert line.startswith("**3 masks**") and table["visible"] and len(table["value"]["data"]) == 3
+    assert not questions.marks(Session(photo), "click", False, False)[3]["visible"], "no rows, no table"
     buttons = questions.files(found)
     assert [button["interactive"] for button in buttons] == [True] * 3
     assert [Path(b["value"]).name for b in buttons] == [

@@ -87,6 +87,7 @@ def test_two_corners_make_a_box_that_is_seen_growing(
     visit.click(215, 35)
     visit.page.wait_for_selector("#pending span[data-x]", state="attached")
     assert visit.answer(lambda: visit.click(295, 205)).startswith("2 masks")
+    assert visit.page.locator("#band").is_hidden() and visit.page.locator("#table td").count()
     visit.page.screenshot(path=screenshots / "box.png", full_page=True)
     assert not visit.errors
 
