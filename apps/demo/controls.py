@@ -244,7 +244,7 @@ def result_view() -> ResultView:
         )
     table = gr.Dataframe(
         headers=["#"], type="array", interactive=False, max_height=320, elem_id="table", show_label=False,
-        buttons=[],
+        buttons=[], visible=False,
     )  # fmt: skip
     return ResultView(line, picture, table, coco, masks, overlay)
 

@@ -14,7 +14,16 @@ from apps.demo.session import Mode, Session
 
 MODEL = "model"
 """Events of this name wait for each other: one question at a time has the device."""
+PHOTO = "photo"
+"""Events of this name may run while a question does: a photo is read and shown."""
 QUICK: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+SAYING: dict[str, Any] = {
+    "concurrency_id": PHOTO,
+    "concurrency_limit": 8,
+    "api_visibility": "private",
+    "show_progress": "hidden",
+}
+"""Of events that may have something to tell: gradio shows messages of queued events only."""
 ASKING: dict[str, Any] = {
     "concurrency_id": MODEL,
     "concurrency_limit": 1,
@@ -52,7 +61,7 @@ def wire(demo: gr.Blocks, page: Page, desk: Desk) -> None:
     for event in _wire_marks(page, desk, (session, mode), stage):
         with_files(event.then(questions.marks, marks, result, **ASKING, **shown))
     for_text = [*stage, *page.text.suggestions, *result]
-    clicked = page.stage.photo.select(desk.mark, [session, mode, page.click.sign], stage, **QUICK)
+    clicked = page.stage.photo.select(desk.mark, [session, mode, page.click.sign], stage, **SAYING)
     with_files(clicked.then(questions.at_click, [*marks, *page.text.values], for_text, **ASKING, **shown))
     _wire_text(page, desk, questions, (session, mode), for_text, with_files)
     for name, tab in page.plain.items():
@@ -75,10 +84,10 @@ def _wire_photo(
     session, mode = states
     everything = [*stage, *result]
     demo.load(desk.start, None, everything, **QUICK)
-    page.stage.upload.upload(desk.choose, page.stage.upload, everything, **QUICK)
-    page.stage.photo.upload(desk.drop, [session, page.stage.photo, mode], everything, **QUICK)
+    page.stage.upload.upload(desk.choose, page.stage.upload, everything, **SAYING)
+    page.stage.photo.upload(desk.drop, [session, page.stage.photo, mode], everything, **SAYING)
     page.stage.photo.clear(desk.remove, None, everything, **QUICK)
-    page.stage.examples.click(desk.example, page.stage.examples, everything, **QUICK)
+    page.stage.examples.click(desk.example, page.stage.examples, everything, **SAYING)
     for name, tab in page.tabs.items():
         tab.select(functools.partial(_turn, desk, name), session, [mode, *stage], **QUICK)
 

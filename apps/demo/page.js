@@ -116,5 +116,6 @@
   };
   document.addEventListener("pointermove", onPointer);
   document.addEventListener("pointerdown", onPointer);
+  document.addEventListener("click", () => hide("band")); // a second corner ends it; a move draws one that goes on
   document.addEventListener("scroll", () => { hide("band"); leave(); }, true);
 })();

@@ -25,13 +25,18 @@ def result(found: Found, photos: Photos) -> Updates:
         UsageError: the photo is gone.
     """
     picture = showing.picture_of(found, photos.open(found.path))
-    table = showing.table_of(found)
-    return [found, showing.line_of(found), shown_picture(picture), table, *[download(None)] * 3]
+    return [found, showing.line_of(found), shown_picture(picture), table(found), *[download(None)] * 3]
 
 
 def nothing() -> Updates:
     """Show that there is no answer."""
-    return [None, IDLE, shown_picture(None), showing.table_of(None), *[download(None)] * 3]
+    return [None, IDLE, shown_picture(None), table(None), *[download(None)] * 3]
+
+
+def table(found: Found | None) -> Any:
+    """The table of an answer, which is there only if it has a row."""
+    values = showing.table_of(found)
+    return gr.update(value=values, visible=bool(values["data"]))
 
 
 def download(file: File | None) -> Any:

@@ -100,8 +100,11 @@ def test_clicks_in_other_tabs_are_explained(desk: Desk, photo: str, warned: list
 
 def test_an_answer_and_its_files(desk: Desk, photo: str) -> None:
     questions = Questions(desk)
-    found, line, *_ = questions.marks(Session(photo).marked("click", 20, 20, 1), "click", True, False)
-    assert line.startswith("**3 masks**")
+    found, line, _, table, *_ = questions.marks(
+        Session(photo).marked("click", 20, 20, 1), "click", True, False
+    )
+    assert line.startswith("**3 masks**") and table["visible"] and len(table["value"]["data"]) == 3
+    assert not questions.marks(Session(photo), "click", False, False)[3]["visible"], "no rows, no table"
     buttons = questions.files(found)
     assert [button["interactive"] for button in buttons] == [True] * 3
     assert [Path(b["value"]).name for b in buttons] == [
@@ -152,8 +155,12 @@ def test_the_queue_is_bounded_and_one_question_runs_at_a_time(engine: Engine) ->
     demo = build_demo(engine)
     assert demo._queue.max_size == MAX_QUEUE == 16
     queued = [fn for fn in demo.fns.values() if fn.queue]
-    assert len(queued) > 15
-    assert {(fn.concurrency_id, fn.concurrency_limit) for fn in queued} == {("model", 1)}
+    asking = [fn for fn in queued if fn.concurrency_id == "model"]
+    assert len(asking) > 15
+    assert {(fn.concurrency_id, fn.concurrency_limit) for fn in queued} == {("model", 1), ("photo", 8)}
+    assert all("Questions" not in fn.fn.__qualname__ for fn in queued if fn not in asking)
+    quiet = {fn.name for fn in demo.fns.values() if not fn.queue}
+    assert not quiet & {"choose", "drop", "example", "mark"}, "a message of theirs would not be shown"
     public = {fn.api_name for fn in demo.fns.values() if fn.api_visibility == "public"}
     assert public == {
         "click", "box", "text", "everything", "detect", "edges", "proposals", "pipeline",

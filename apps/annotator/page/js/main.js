@@ -232,8 +232,9 @@ function askConflict() {
   const { foreign } = sync.mergeWith(meeting.theirs);
   const count = ({ annotations, proposed }) => annotations.length + proposed.length;
   const changes = foreign === 1 ? "1 change of the other version is" : `${foreign} changes of the other version are`;
+  const theirs = count(meeting.theirs) === 1 ? "1 mask" : `${count(meeting.theirs)} masks`;
   $("conflict-text").textContent =
-    `Another tab or person has saved it since you opened it, with ${count(meeting.theirs)} masks. ` +
+    `Another tab or person has saved it since you opened it, with ${theirs}. ` +
     `You have ${count(editor.document())}; ${changes} not in yours.`;
   if (!$("conflict-dialog").open) $("conflict-dialog").showModal();
 }

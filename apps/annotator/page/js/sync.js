@@ -89,7 +89,7 @@ export class Sync {
 
   async meet() {
     this.conflict = true;
-    this.report("conflict", "Not saved: this photo was saved from elsewhere");
+    this.report("conflict", "Not saved: saved from elsewhere too");
     const { place } = this;
     const { document, revision } = await api.document(place.project, place.key);
     if (place === this.place) this.onConflict({ theirs: plain(document), revision });
