@@ -2,14 +2,16 @@
 
     python benchmarks/serve.py [--clients 64] [--images 256] [--preset tiny] [--json FILE]
 
-Every call is about another image, so that each costs an encode. The engine's own rate is that of its batches
-with no HTTP before it. Each answer is compared with what one call after another gives. Clients that are told
-to come back (503) do so after a moment; latencies are of the accepted calls.
+Every call is about another image, a window of one photo as JPEG, so that each costs an encode. The engine's
+own rate is that of its batches with no HTTP before it. Each answer is compared with what one call after
+another gives. Clients that are told to come back (503) do so after a moment; latencies are of the accepted
+calls.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import statistics
 import tempfile
@@ -23,9 +25,11 @@ from typing import Any
 
 import httpx
 import numpy as np
+from _models import bundled_photo
 from foundation import machine
+from PIL import Image
 from pycocotools import mask as coco_mask
-from soak import image_file, serving, state_of
+from soak import serving, state_of
 
 from adapters.results import Instances
 from composer import Composer, Points
@@ -59,7 +63,7 @@ def main() -> None:
 
 def measure(clients: int, images: int, preset: str) -> dict[str, Any]:
     """The figures of one run: the engine first, then the service in a process of its own."""
-    files = [image_file(number, SIZE) for number in range(images)]
+    files = windows(images)
     limits = replace(DEFAULT_LIMITS, embedding_cache_bytes=0, queue_size=images, deadline_seconds=3600.0)
     composer = Composer.load(preset, device="cpu", limits=limits)
     expected = [composer.open(data).run(click(number)) for number, data in enumerate(files)]
@@ -85,6 +89,20 @@ def measure(clients: int, images: int, preset: str) -> dict[str, Any]:
         "rss_before_mib": before,
         "rss_after_mib": after,
     }
+
+
+def windows(count: int) -> list[bytes]:
+    """So many different windows of :data:`SIZE` of one photo, as JPEG files."""
+    width, height = SIZE
+    files = []
+    with Image.open(bundled_photo()) as opened:
+        right, down = opened.width - width, opened.height - height
+        for number in range(count):
+            x, y = number * 7 % right, number * 11 % down
+            buffer = io.BytesIO()
+            opened.crop((x, y, x + width, y + height)).save(buffer, "JPEG", quality=90)
+            files.append(buffer.getvalue())
+    return files
 
 
 def click(number: int) -> Points:

@@ -10,6 +10,7 @@ from typing import Any
 
 from composer.configs import check_keys, config_error, load_yaml
 from composer.detector_data import write_dataset
+from composer.detector_log import RESULTS, save_log
 from composer.formats.atomic import ensure_folder, write_json
 from composer.training_data import DataSet
 from composer.training_sets import Validation, check_held_out, read_data, read_validation
@@ -18,7 +19,7 @@ from sam.errors import UsageError
 
 WEIGHTS, RECORD = "detector.safetensors", "run.json"
 _NUMBERS = {"image_size": 416, "epochs": 10, "batch": 16, "seed": 0}
-_CHOICES = ("start", "learning_rate", "mosaic")
+_CHOICES = ("start", "learning_rate", "mosaic", "average")
 _KEYS = ("detector", "name", "description", "data", "validation", *_CHOICES, *_NUMBERS)
 
 
@@ -38,6 +39,7 @@ class DetectorRun:
         start: weights to start from, a detector of ours; None: from scratch.
         learning_rate: at its highest; None: ultralytics chooses.
         mosaic: share of the pictures that are put together of four photos.
+        average: share of what was learnt in the result, the rest is ``start``; None: all of it is.
     """
 
     architecture: str
@@ -53,6 +55,7 @@ class DetectorRun:
     start: Path | None = None
     learning_rate: float | None = None
     mosaic: float = 1.0
+    average: float | None = None
 
 
 def is_detector_run(path: Path) -> bool:
@@ -102,7 +105,7 @@ def train(
     device: str,
     on_set: Callable[[str, int], None] | None = None,
 ) -> Path:
-    """Train, or go on after the last whole epoch, and write the detector as a file of ours.
+    """Train, or go on after the last whole epoch, and write the detector as a file of ours, beside its log.
 
     Args:
         run: what to train.
@@ -142,6 +145,9 @@ def train(
         learning_rate=run.learning_rate,
         mosaic=run.mosaic,
     )
+    if run.start is not None and run.average is not None:
+        detector.average_with(run.start, run.average)
+    save_log(folder / "ultralytics" / RESULTS, folder)
     path = folder / WEIGHTS
     detector.save(path, image_size=run.image_size, metadata={"epochs": str(run.epochs)})
     return path
@@ -177,13 +183,17 @@ def _whole(path: Path, key: str, value: Any) -> int:
 def _choices(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """How it is taught, where the file says so."""
     chosen: dict[str, Any] = {}
-    for key, most in (("learning_rate", 0.1), ("mosaic", 1.0)):
+    for key, most, least_too in (
+        ("learning_rate", 0.1, False),
+        ("mosaic", 1.0, True),
+        ("average", 1.0, False),
+    ):
         value = values.get(key)
         if value is None:
             continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 <= value <= most or (key == "learning_rate" and value == 0):
-            wanted = "from 0" if key == "mosaic" else "above 0,"
+        if not number or not 0 <= value <= most or (value == 0 and not least_too):
+            wanted = "from 0" if least_too else "above 0,"
             raise config_error(path, (key,), f"expected a number {wanted} to {most:g}, not {value!r}")
         chosen[key] = float(value)
     start = values.get("start")
@@ -195,4 +205,6 @@ def _choices(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         chosen["start"] = path.parent / start
         if not chosen["start"].is_file():
             raise config_error(path, ("start",), f"no such file: {chosen['start']}")
+    elif "average" in chosen:
+        raise config_error(path, ("average",), "there is nothing to average with: name a `start`")
     return chosen

@@ -8,6 +8,7 @@ import binascii
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,22 +122,31 @@ async def answered(request: Request, service: Service, job: Job) -> Answered:
         SamComposerError: what the job itself raises.
     """
     service.engine.submit(job)
-    answer = asyncio.wrap_future(job.future)
-    answer.add_done_callback(lambda future: future.cancelled() or future.exception())
+    over = asyncio.ensure_future(_over(job))
     gone = asyncio.ensure_future(_disconnected(request))
     try:
         wait = max(0.0, job.deadline - time.monotonic())
-        both: set[asyncio.Future[Any]] = {answer, gone}
-        await asyncio.wait(both, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            reason = Cancelled("the client went away") if gone.done() else late()
-            service.engine.cancel(job, reason)
-            raise reason
-        return await answer
+        await asyncio.wait({over, gone}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+        if not job.future.done():
+            service.engine.cancel(job, Cancelled("the client went away") if gone.done() else late())
+        return job.take()
     finally:
+        over.cancel()
         gone.cancel()
         if not job.future.done():  # this task itself was cancelled
             service.engine.cancel(job)
+
+
+async def _over(job: Job) -> None:
+    """Returns when the job is over. After :func:`asyncio.wrap_future` its future would hold itself."""
+    loop, event = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell(_: object) -> None:
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(event.set)
+
+    job.future.add_done_callback(tell)
+    await event.wait()
 
 
 async def _disconnected(request: Request) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import threading
@@ -78,9 +79,15 @@ class ComposerServer:
 
     def _build(self) -> FastAPI:
         """In a thread: load everything that the first request would otherwise wait for."""
-        from apps.api.building import build
+        gc.disable()  # what is made here stays: to look through it again and again would find nothing
+        try:
+            from apps.api.building import build
 
-        app, service = build(self._options)
+            app, service = build(self._options)
+        finally:
+            gc.enable()
+        # Left out of collections from now on: they are short then, and come before images pile up in garbage.
+        gc.freeze()
         self._engine = service.engine
         return app
 

@@ -143,9 +143,10 @@ class Engine:
             self._count(refused=1)
             raise
         self._count(admitted=1)
-        job.future.add_done_callback(lambda future: self._ended(job))
+        job.future.add_done_callback(self._ended)
+        future = job.future
         self._pool.submit(self._read, job)
-        return job.future
+        return future
 
     def cancel(self, job: Job, reason: SamComposerError | None = None) -> None:
         """Nobody waits for ``job`` any more: it leaves the queue, or stops at its next step."""
@@ -272,8 +273,8 @@ class Engine:
             log.error("a request failed", exc_info=error)
         job.fail(error)
 
-    def _ended(self, job: Job) -> None:
-        error = job.future.exception()
+    def _ended(self, future: Future[Answered]) -> None:
+        error = future.exception()
         name = "answered" if error is None else "failed"
         for kind, counter in (
             (Cancelled, "cancelled"),

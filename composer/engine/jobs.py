@@ -63,7 +63,7 @@ class Job:
         work: what is to be done with the encoded image in the device's thread, after the requests.
 
     Attributes:
-        future: its :class:`Answered`, or what went wrong.
+        future: its :class:`Answered`, or what went wrong; whoever has waited for it should :meth:`take` it.
         image: what ``read`` gave; None before.
         timings: seconds by step.
         on_step: called with the name of each step that has been done, in the thread that did it.
@@ -130,6 +130,23 @@ class Job:
         self._lapped = now
         if self.on_step is not None:
             self.on_step(name)
+
+    def take(self) -> Answered:
+        """The answer of a job that is over; to be had once.
+
+        The job then holds neither the answer nor the error any more. An error holds the frames that it came
+        through and these the job: one that held the error would close a ring, and the images in it would stay
+        until Python next looks for such rings.
+
+        Raises:
+            SamComposerError: what went wrong.
+        """
+        future, self.future = self.future, Future()
+        self.future.cancel()
+        try:
+            return future.result(0)
+        finally:
+            del future
 
     def finish(self, answered: Answered) -> None:
         """Hand out the answer."""

@@ -38,13 +38,11 @@ def answer_of(engine: Engine, job: Job, heard: Callable[[str], None] | None = No
             if heard is not None:
                 heard(step)
     except Empty:
-        reason = late()
-        engine.cancel(job, reason)
-        raise reason from None
+        engine.cancel(job, late())
     finally:
         if not job.future.done():  # this thread was interrupted, or `heard` raised
             engine.cancel(job)
-    return job.future.result()
+    return job.take()
 
 
 def _left(job: Job) -> float | None:

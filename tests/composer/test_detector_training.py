@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from adapters.detector import UltralyticsDetector
 from composer import Composer, Detect, detector_training
@@ -123,6 +124,27 @@ def test_a_run_may_start_from_weights_of_ours(config: Path, tmp_path: Path) -> N
         )
 
 
+def test_the_result_may_be_a_mean_with_its_start(config: Path, tmp_path: Path) -> None:
+    start = tmp_path / "first.safetensors"
+    shutil.copy(ROOT / "sam/weights/tiny-detector.safetensors", start)
+    config.write_text(TEXT + "start: first.safetensors\nlearning_rate: 0.01\naverage: 0.25\n")
+    mean, whole = read_detector_run(config), replace(read_detector_run(config), average=None)
+    options = {"data": mean.root, "packed": tmp_path / "packed", "device": "cpu"}
+    trained = read_weights(detector_training.train(whole, tmp_path / "run", **options)).tensors  # type: ignore[arg-type]
+    found = read_weights(detector_training.train(mean, tmp_path / "run", **options)).tensors  # type: ignore[arg-type]
+    before = read_weights(start).tensors
+    moved = 0
+    for name, tensor in found.items():
+        if tensor.is_floating_point():
+            expected = 0.75 * before[name].float() + 0.25 * trained[name].float()
+            torch.testing.assert_close(tensor.float(), expected, rtol=2e-3, atol=2e-4)
+            moved += not torch.equal(tensor, before[name])
+    assert moved > 50
+    assert (tmp_path / "run/log.csv").read_text().count("\n") == 2  # names, and one epoch
+    with Image.open(tmp_path / "run/learning-curve.png") as curve:
+        assert curve.size == (1080, 480)
+
+
 def test_weights_of_another_architecture_are_no_start(config: Path, tmp_path: Path) -> None:
     shutil.copy(ROOT / "sam/weights/tiny-detector.safetensors", tmp_path / "first.safetensors")
     config.write_text(TEXT.replace("yolo11n.yaml", "yolov8n.yaml") + "start: first.safetensors\n")
@@ -167,6 +189,8 @@ def test_which_file_is_about_a_detector(config: Path) -> None:
         ("validation: {panoptic: shapes, limit_images: 4}", "", "expected a mapping with `panoptic`"),
         ("epochs: 1", "learning_rate: 0", "expected a number above 0, to 0.1, not 0"),
         ("epochs: 1", "mosaic: 1.5", "expected a number from 0 to 1, not 1.5"),
+        ("epochs: 1", "average: 0", "expected a number above 0, to 1, not 0"),
+        ("epochs: 1", "average: 0.5", "there is nothing to average with"),
         ("epochs: 1", "start: 3", "expected a file, from this file's own folder, not 3"),
         ("epochs: 1", "start: none.safetensors", "no such file: "),
         ("weight: 1", "weight: 0.4", "how often an epoch has each photo, at least 1, not 0.4"),

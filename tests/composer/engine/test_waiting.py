@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
+from contextlib import suppress
 
 import pytest
 import torch
@@ -14,7 +17,7 @@ from composer.engine.jobs import Asked, Job
 from composer.engine.waiting import answer_of, due
 from composer.images import open_image
 from composer.requests import request_record
-from sam.errors import BadPrompt, Cancelled, DeadlineExceeded, Unavailable
+from sam.errors import BadImage, BadPrompt, Cancelled, DeadlineExceeded, Unavailable
 from tests.composer.engine.kit import WAIT, HeldUp, MakeEngine, job, picture
 
 
@@ -92,3 +95,30 @@ def test_work_of_ones_own_has_the_device_to_itself(make_engine: MakeEngine) -> N
     with pytest.raises(Cancelled):
         answer_of(engine, gone)
     assert len(seen) == 1
+
+
+def test_nothing_of_a_call_stays_behind(make_engine: MakeEngine) -> None:
+    """Images and answers go with the call that they are of, not when Python next looks for rings."""
+    engine = make_engine()
+
+    def ask(one: Job) -> weakref.ref[Job]:
+        with suppress(BadImage, BadPrompt, DeadlineExceeded):
+            answer_of(engine, one)
+        return weakref.ref(one)
+
+    outside = Points([[1000, 1000]])
+    gc.collect()
+    gc.disable()
+    try:
+        left = [
+            ask(job(picture(2))),
+            ask(job(picture(2)[:200])),
+            ask(Job(lambda: open_image(picture(3)), (Asked(outside, request_record(outside)),))),
+            ask(job(picture(4), deadline=time.monotonic())),
+        ]
+        end = time.monotonic() + WAIT  # the device's thread holds what it had last until it looks again
+        while any(ref() is not None for ref in left) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert [ref() for ref in left] == [None] * 4
+    finally:
+        gc.enable()
