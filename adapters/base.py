@@ -51,6 +51,7 @@ class Defaults:
         box_margin: how far a box's mask may leave it, as a share of its sides; see
             :class:`adapters.boxes.Boxes`.
         edge_source: where :class:`adapters.edges.Edges` takes edges from: ``masks``, ``head`` or ``both``.
+        detector_conf: least score of what :class:`adapters.detect.Detect` takes from the preset's own detector.
         text_threshold: least score of what :class:`adapters.text.Text` finds with the preset's own text-image
             model; None: what suits its kind.
         text_route: how it looks for phrases unless a request says.
@@ -60,6 +61,7 @@ class Defaults:
     stability_score_thresh: float = 0.95
     box_margin: float = math.inf
     edge_source: EdgeSource = "masks"
+    detector_conf: float = 0.25
     text_threshold: float | None = None
     text_route: TextRoute = "auto"
 

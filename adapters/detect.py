@@ -17,6 +17,8 @@ from adapters.results import Instances
 from sam.errors import BadPrompt, UsageError
 from sam.prompts import Prompts
 
+USUAL_CONF = 0.25
+"""Least score where nobody names one, as in ultralytics."""
 MAX_DETECTIONS = 10_000
 MAX_CLASSES = 1000
 MAX_NAME = 1000
@@ -32,7 +34,8 @@ class Detect(Request):
     Attributes:
         classes: names to look for. None: all that the detector knows. A detector with an open vocabulary
             (YOLO-World, YOLOE) takes any phrases.
-        conf: least score of a detection, in [0, 1].
+        conf: least score of a detection, in [0, 1]. None: :data:`USUAL_CONF`, or what the preset says for a
+            detector of its own.
         iou: box IoU above which two detections of a class are one object.
         detector: an ultralytics weights file (``yolo11n.pt``, an exported ``.onnx``) or the name of a
             published one, a detector of our own (``.safetensors``), or a COCO results file (``.json``) of any
@@ -50,7 +53,7 @@ class Detect(Request):
 
     kind: ClassVar[str] = "detect"
     classes: Sequence[str] | None = None
-    conf: float = 0.25
+    conf: float | None = None
     iou: float = 0.7
     detector: str | None = None
     trust: bool = False
@@ -62,7 +65,8 @@ class Detect(Request):
     def __post_init__(self) -> None:
         if self.classes is not None:
             object.__setattr__(self, "classes", _class_names(self.classes))
-        real_number(self.conf, "conf", 0, 1)
+        if self.conf is not None:
+            real_number(self.conf, "conf", 0, 1)
         real_number(self.iou, "iou", 0, 1)
         for name in ("detector", "annotations"):
             value = getattr(self, name)
@@ -94,7 +98,11 @@ class DetectAdapter:
             request.detector, trust=request.trust, annotations=request.annotations
         )
         found = detector.detect(
-            scene, classes=request.classes, conf=request.conf, iou=request.iou, limit=request.limit
+            scene,
+            classes=request.classes,
+            conf=_conf(scene, request),
+            iou=request.iou,
+            limit=request.limit,
         )
         height, width = scene.size
         boxes = np.clip(found.boxes, 0, np.array([width, height, width, height], np.float32))
@@ -110,6 +118,12 @@ class DetectAdapter:
             labels=kept.labels, scores=kept.scores, detector_score=kept.scores, score_kind=SCORE
         )
         return answer[answer.areas > 0]
+
+
+def _conf(scene: Scene, request: Detect) -> float:
+    if request.conf is not None:
+        return request.conf
+    return scene.defaults.detector_conf if request.detector is None else USUAL_CONF
 
 
 def _class_names(classes: Sequence[str]) -> tuple[str, ...]:

@@ -205,7 +205,7 @@ def state_of(process: subprocess.Popen[str], folder: Path) -> dict[str, Any]:
     return {
         "rss_mib": round(resident / 1024, 1),
         "files": len(os.listdir(f"/proc/{process.pid}/fd")),
-        "temporary_files": len(list((folder / "tmp").rglob("*"))),
+        "temporary_files": sum(path.is_file() for path in (folder / "tmp").rglob("*")),
     }
 
 

@@ -15,7 +15,7 @@ from sam.variants import ModelConfig
 
 EMBEDDED = "embedded"
 """``weights.source`` of weights that come with the package, in ``sam/weights``."""
-_KEYS = ("description", "model", "weights", "everything", "boxes", "edges", "text", "detector", "clip")
+_KEYS = ("description", "model", "weights", "everything", "boxes", "edges", "detect", "text", "detector", "clip")
 
 
 @dataclass(frozen=True)
@@ -180,16 +180,16 @@ def _defaults(values: Mapping[str, Any], path: Path) -> Defaults:
     everything = _section(values, path, "everything", ("pred_iou_thresh", "stability_score_thresh"))
     boxes = _section(values, path, "boxes", ("margin",))
     edges = _section(values, path, "edges", ("source",))
+    detect = _section(values, path, "detect", ("conf",))
     text = _section(values, path, "text", ("threshold", "route"))
     numbers = {key: value for key, value in text.items() if key == "threshold"}
-    for section, given in (("everything", everything), ("boxes", boxes), ("text", numbers)):
+    for section, given in (("everything", everything), ("boxes", boxes), ("detect", detect), ("text", numbers)):
         for key, value in given.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise config_error(path, (section, key), f"expected a number, not {value!r}")
-    if not 0 <= text.get("threshold", 0) <= 1:
-        raise config_error(
-            path, ("text", "threshold"), f"expected a number from 0 to 1, not {text['threshold']!r}"
-        )
+    for section, key, given in (("text", "threshold", text), ("detect", "conf", detect)):
+        if not 0 <= given.get(key, 0) <= 1:
+            raise config_error(path, (section, key), f"expected a number from 0 to 1, not {given[key]!r}")
     if boxes.get("margin", 0) < 0:
         raise config_error(path, ("boxes", "margin"), f"expected a number from 0, not {boxes['margin']!r}")
     choices = (
@@ -203,6 +203,7 @@ def _defaults(values: Mapping[str, Any], path: Path) -> Defaults:
         **{key: float(value) for key, value in everything.items()},
         box_margin=float(boxes.get("margin", Defaults.box_margin)),
         edge_source=edges.get("source", Defaults.edge_source),
+        detector_conf=float(detect.get("conf", Defaults.detector_conf)),
         text_threshold=float(text["threshold"]) if "threshold" in text else None,
         text_route=text.get("route", Defaults.text_route),
     )

@@ -80,7 +80,7 @@ def everything_request(
     )
 
 
-def detect_request(classes: str | Sequence[str] | None, conf: float) -> Request:
+def detect_request(classes: str | Sequence[str] | None, conf: float | None) -> Request:
     """The preset's own detector: one of the visitor's choice could run code of theirs."""
     return Detect(classes=phrases_of(classes) or None, conf=conf)
 

@@ -183,13 +183,14 @@ def everything_tab(composer: Composer) -> PlainTab:
     return PlainTab([grid, confidence, stability, area], run)
 
 
-def detect_tab() -> PlainTab:
+def detect_tab(composer: Composer) -> PlainTab:
     """Widgets of the tab Detect."""
+    usual = composer.preset.defaults.detector_conf
     with gr.Row(elem_classes="pair"):
         classes = gr.Textbox(
             label="Classes", placeholder="all that the detector knows", elem_id="classes", min_width=200
         )
-        conf = gr.Slider(0, 1, value=0.25, step=0.01, label="Least detector score", min_width=200)
+        conf = gr.Slider(0, 1, value=usual, step=0.01, label="Least detector score", min_width=200)
     return PlainTab([classes, conf], gr.Button("Detect", variant="primary", elem_id="run-detect"))
 
 

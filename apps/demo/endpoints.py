@@ -72,7 +72,7 @@ class Endpoints:
         """Everything, with a grid of clicks."""
         return self._ask(photo, asking.everything_request(points_per_side, None, None, 0))
 
-    def detect(self, photo: str, classes: Any = None, conf: float = 0.25) -> Found:
+    def detect(self, photo: str, classes: Any = None, conf: float | None = None) -> Found:
         """What the preset's detector finds; classes, a list or parted by commas, or all."""
         return self._ask(photo, asking.detect_request(classes, conf))
 
@@ -115,7 +115,7 @@ def add_endpoints(photos: Photos) -> None:
                 values["thresholds"], values["hint_point"],
             ],
             "everything": [gr.Number(32, label="points_per_side")],
-            "detect": [values["classes"], gr.Number(0.25, label="conf")],
+            "detect": [values["classes"], gr.Number(None, label="conf")],
             "edges": [gr.Textbox(label="source"), gr.Checkbox(label="thin")],
             "proposals": [gr.Number(100, label="limit")],
             "pipeline": [gr.Textbox(label="name")],
