@@ -17,7 +17,7 @@ KEPT_BYTES = 1 << 30
 """Blocks up to this size are reused, and of freed memory as much is kept; 1 GiB."""
 LEAVE_ALONE = "SAM_COMPOSER_MALLOC"
 """Environment variable that, set to ``system``, leaves the allocator as it is."""
-ARENAS = 2
+ARENAS = 1
 """glibc gives threads arenas of their own, up to eight for each core, and each would keep its freed memory: a
 server would grow by what each of its threads once needed."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # <malloc.h>

@@ -82,7 +82,7 @@ def in_a_loop(make: Callable[[], T]) -> T:
 
 
 def _controls(mode: Mode, composer: Composer) -> Any:
-    if mode in ("text", "everything"):
+    if mode in ("text", "everything", "detect"):
         return getattr(controls, f"{mode}_tab")(composer)
     return getattr(controls, f"{mode}_tab")()
 
