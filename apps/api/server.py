@@ -71,6 +71,7 @@ class ComposerServer:
             say(f"listening at {self._address}, loading {self._options.preset}")
             self._server.run(sockets=[listening])
         finally:
+            gc.unfreeze()  # what is left at the exit is to be found then
             listening.close()
             if self._engine is not None:
                 self._engine.drain(0)
