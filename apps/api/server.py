@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,9 @@ HEADER_SECONDS = 20.0
 """A connection that has sent no whole header by then is closed."""
 CLOSING_SECONDS = 5
 """For answers that are being sent when the engine has finished."""
+SWITCH_SECONDS = 0.0005
+"""For which a thread keeps the interpreter from others. The device's thread lets go of it in every operation of
+torch, hundreds for an image, and would wait for Python's 5 ms each time that a request is being read."""
 
 
 class ComposerServer:
@@ -89,6 +93,7 @@ class ComposerServer:
             gc.enable()
         # Left out of collections from now on: they are short then, and come before images pile up in garbage.
         gc.freeze()
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._engine = service.engine
         return app
 

@@ -177,7 +177,11 @@ def segment(
         ),
     ] = None,
     conf: Annotated[
-        float | None, typer.Option(help="Least score, 0 to 1. (default: the preset's for its own detector, else 0.25)", rich_help_panel=DETECT)
+        float | None,
+        typer.Option(
+            help="Least score, 0 to 1. (default: the preset's for its own detector, else 0.25)",
+            rich_help_panel=DETECT,
+        ),
     ] = None,
     annotations: Annotated[
         Path | None,
