@@ -31,8 +31,8 @@ HEADER_SECONDS = 20.0
 CLOSING_SECONDS = 5
 """For answers that are being sent when the engine has finished."""
 SWITCH_SECONDS = 0.0005
-"""A thread keeps the interpreter from others for so long. The device's thread lets go of it in every operation
-of torch, hundreds for an image, and would wait for Python's 5 ms each time that a request is being read."""
+"""For so long a thread keeps the interpreter from others. The device's thread lets go of it in every
+operation of torch, hundreds for an image, and would wait for Python's 5 ms each time that a request is read."""
 
 
 class ComposerServer:
