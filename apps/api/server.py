@@ -32,7 +32,7 @@ CLOSING_SECONDS = 5
 """For answers that are being sent when the engine has finished."""
 SWITCH_SECONDS = 0.0005
 """For so long a thread keeps the interpreter from others. The device's thread lets go of it in every
-operation of torch, hundreds for an image, and would wait for Python's 5 ms each time that a request is read."""
+operation of torch, hundreds for an image, and would wait for Python's 5 ms each time."""
 
 
 class ComposerServer:
