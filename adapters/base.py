@@ -51,7 +51,8 @@ class Defaults:
         box_margin: how far a box's mask may leave it, as a share of its sides; see
             :class:`adapters.boxes.Boxes`.
         edge_source: where :class:`adapters.edges.Edges` takes edges from: ``masks``, ``head`` or ``both``.
-        detector_conf: least score of what :class:`adapters.detect.Detect` takes from the preset's own detector.
+        detector_conf: least score of what :class:`adapters.detect.Detect` takes from the preset's own
+            detector.
         text_threshold: least score of what :class:`adapters.text.Text` finds with the preset's own text-image
             model; None: what suits its kind.
         text_route: how it looks for phrases unless a request says.

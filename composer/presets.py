@@ -15,7 +15,8 @@ from sam.variants import ModelConfig
 
 EMBEDDED = "embedded"
 """``weights.source`` of weights that come with the package, in ``sam/weights``."""
-_KEYS = ("description", "model", "weights", "everything", "boxes", "edges", "detect", "text", "detector", "clip")
+_SECTIONS = ("everything", "boxes", "edges", "detect", "text")
+_KEYS = ("description", "model", "weights", *_SECTIONS, "detector", "clip")
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,9 @@ def _defaults(values: Mapping[str, Any], path: Path) -> Defaults:
     edges = _section(values, path, "edges", ("source",))
     detect = _section(values, path, "detect", ("conf",))
     text = _section(values, path, "text", ("threshold", "route"))
-    numbers = {key: value for key, value in text.items() if key == "threshold"}
-    for section, given in (("everything", everything), ("boxes", boxes), ("detect", detect), ("text", numbers)):
+    numbers = {"everything": everything, "boxes": boxes, "detect": detect}
+    numbers["text"] = {key: value for key, value in text.items() if key == "threshold"}
+    for section, given in numbers.items():
         for key, value in given.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise config_error(path, (section, key), f"expected a number, not {value!r}")

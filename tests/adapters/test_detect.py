@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from adapters.base import Scene
+from adapters.base import Defaults, Scene
 from adapters.boxes import Boxes, BoxesAdapter
 from adapters.detect import Detect, DetectAdapter
 from adapters.detections import Detections
@@ -55,6 +56,18 @@ def test_each_detection_is_an_instance_with_its_name(make_scene: MakeScene) -> N
     expected = BoxesAdapter()(scene, Boxes([[0, 10, 60, 39], [5, 5, 30, 30]], refine=1))
     assert found.rles == expected.rles
     np.testing.assert_allclose(found.predicted_iou, expected.predicted_iou)
+
+
+def test_from_which_score_a_detector_counts(make_scene: MakeScene) -> None:
+    scene, detector = with_detector(make_scene(40, 60))
+    asked = []
+    for own in (Defaults.detector_conf, 0.1):
+        scene.defaults = replace(scene.defaults, detector_conf=own)
+        for request in (Detect(), Detect(detector="other.pt"), Detect(conf=0.4)):
+            DetectAdapter()(scene, request)
+            asked.append(detector.asked["conf"])
+    # The preset's word is for its own detector, and a request's own goes before it.
+    assert asked == [0.25, 0.25, 0.4, 0.1, 0.25, 0.4]
 
 
 def test_the_request_reaches_the_detector(make_scene: MakeScene) -> None:

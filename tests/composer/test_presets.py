@@ -71,6 +71,8 @@ def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
         ({"edges": {"from": "head"}}, "from: unknown key"),
         ({"edges": {"source": "sobel"}}, "expected one of masks, head, both, not 'sobel'"),
         ({"text": {"route": "magic"}}, "text.route: expected one of auto, token, rank.*not 'magic'"),
+        ({"detect": {"conf": -0.1}}, "detect.conf: expected a number from 0 to 1, not -0.1"),
+        ({"detect": {"conf": True}}, "detect.conf: expected a number, not True"),
         ({"text": {"threshold": 1.5}}, "text.threshold: expected a number from 0 to 1, not 1.5"),
         ({"text": {"threshold": "high"}}, "text.threshold: expected a number, not 'high'"),
         ({"text": {"treshold": 0.5}}, "treshold: unknown key"),
@@ -89,10 +91,12 @@ def test_a_bad_file_says_where(tmp_path: Path, change: dict[str, object], messag
 
 def test_text_settings(tmp_path: Path) -> None:
     values = {"model": "tiny", "weights": {"file": "w"}, "text": {"threshold": 0.25, "route": "rank"}}
+    values["detect"] = {"conf": 0.1}
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(values | {"clip": {"file": "clip/open_clip_model.safetensors"}}))
     preset = load_preset(path)
     assert (preset.defaults.text_threshold, preset.defaults.text_route) == (0.25, "rank")
+    assert preset.defaults.detector_conf == 0.1
     assert preset.clip is not None and preset.clip.file == "clip/open_clip_model.safetensors"
     path.write_text(yaml.safe_dump({k: v for k, v in values.items() if k != "text"}))
     assert load_preset(path).defaults.text_threshold is None and load_preset(path).clip is None
