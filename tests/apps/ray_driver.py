@@ -40,6 +40,7 @@ def main(port: int, preset: str) -> None:
         time.sleep(0.2)
     print("ready", flush=True)
     ended.wait()
+    serve.delete("sam-composer")  # lets calls finish; a shutdown ends Ray's HTTP server under them
     serve.shutdown()
     ray.shutdown()
     print("ended", flush=True)

@@ -72,7 +72,8 @@ export class Sync {
       if (place !== this.place) return true;
       this.revision = revision;
       this.base = wanted;
-      this.report("saved", "Saved");
+      if (this.wanted) this.report("unsaved", "Not saved yet"); // changed again meanwhile
+      else this.report("saved", "Saved");
       return true;
     } catch (error) {
       if (place !== this.place) return false;
