@@ -52,7 +52,7 @@ class Defaults:
             :class:`adapters.boxes.Boxes`.
         edge_source: where :class:`adapters.edges.Edges` takes edges from: ``masks``, ``head`` or ``both``.
         detector_conf: least score of what :class:`adapters.detect.Detect` takes from the preset's own
-            detector.
+            detector; as it stands here, ultralytics' usual one.
         text_threshold: least score of what :class:`adapters.text.Text` finds with the preset's own text-image
             model; None: what suits its kind.
         text_route: how it looks for phrases unless a request says.

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from adapters.base import Request, Scene
+from adapters.base import Defaults, Request, Scene
 from adapters.boxes import MAX_MARGIN, MAX_REFINE, cut_to_boxes
 from adapters.checks import real_number, whole_number
 from adapters.decoding import segment
@@ -17,8 +17,6 @@ from adapters.results import Instances
 from sam.errors import BadPrompt, UsageError
 from sam.prompts import Prompts
 
-USUAL_CONF = 0.25
-"""Least score where nobody names one, as in ultralytics."""
 MAX_DETECTIONS = 10_000
 MAX_CLASSES = 1000
 MAX_NAME = 1000
@@ -34,8 +32,8 @@ class Detect(Request):
     Attributes:
         classes: names to look for. None: all that the detector knows. A detector with an open vocabulary
             (YOLO-World, YOLOE) takes any phrases.
-        conf: least score of a detection, in [0, 1]. None: :data:`USUAL_CONF`, or what the preset says for a
-            detector of its own.
+        conf: least score of a detection, in [0, 1]. None: what the preset says for a detector of its own, and
+            0.25 for others (docs/decisions/0021).
         iou: box IoU above which two detections of a class are one object.
         detector: an ultralytics weights file (``yolo11n.pt``, an exported ``.onnx``) or the name of a
             published one, a detector of our own (``.safetensors``), or a COCO results file (``.json``) of any
@@ -123,7 +121,7 @@ class DetectAdapter:
 def _conf(scene: Scene, request: Detect) -> float:
     if request.conf is not None:
         return request.conf
-    return scene.defaults.detector_conf if request.detector is None else USUAL_CONF
+    return scene.defaults.detector_conf if request.detector is None else Defaults.detector_conf
 
 
 def _class_names(classes: Sequence[str]) -> tuple[str, ...]:

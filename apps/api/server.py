@@ -70,11 +70,14 @@ class ComposerServer:
             SamComposerError: the model, a page or a setting is at fault.
         """
         listening = bind(self._options.host, self._options.port)
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
         try:
             self._address = address_of(listening)
             say(f"listening at {self._address}, loading {self._options.preset}")
             self._server.run(sockets=[listening])
         finally:
+            sys.setswitchinterval(usual)
             gc.unfreeze()  # what is left at the exit is to be found then
             listening.close()
             if self._engine is not None:
@@ -93,7 +96,6 @@ class ComposerServer:
             gc.enable()
         # Left out of collections from now on: they are short then, and come before images pile up in garbage.
         gc.freeze()
-        sys.setswitchinterval(SWITCH_SECONDS)
         self._engine = service.engine
         return app
 
