@@ -1,8 +1,7 @@
 """What the server knows of an image as bytes that a page can read: a safetensors file of float32 tensors.
 
-There is one layout and one set of metadata, for two decoders: :func:`embedding_bytes` has the inputs of the
-general one (:mod:`sam.export`), and :func:`packed` takes those of the annotator's as well
-(:mod:`sam.click_graphs`), which are made of the embedding and of weights.
+Both decoders that run in a page start from it, the general one (:mod:`sam.export`) and the annotator's
+(:mod:`sam.click_graphs`).
 
 The layout: eight bytes with the length n of a header (little-endian); n bytes of JSON, ``{"name": {"dtype":
 "F32", "shape": [...], "data_offsets": [begin, end]}, "__metadata__": {...}}``; then the tensors' values,
@@ -36,10 +35,10 @@ def embedding_bytes(embedding: Embedding) -> bytes:
         tensors[f"high_res_{skip.shape[-1] // side}"] = skip
     if embedding.edge_logits is not None:
         tensors["edge_logits"] = embedding.edge_logits
-    return packed(tensors, metadata(embedding))
+    return _packed(tensors, metadata(embedding))
 
 
-def packed(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:
+def _packed(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:
     """Tensors of any device and format as such a file, the same bytes each time.
 
     The library's own writer will not do: it puts the metadata into any order.

@@ -7,68 +7,76 @@ import warnings
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sam.click_graphs import (
-    IMAGE_NAMES,
+    EMBEDDING_NAMES,
+    GIVEN,
     MASK_INPUT,
     OUTPUTS,
     POINT_NAMES,
-    SKIP_NAMES,
     ClickGraph,
+    ImageGraph,
     MaskGraph,
     image_side,
 )
 from sam.export import require_onnx
 from sam.model import Embedding, SegmentAnything
 
+GRAPHS = ("image", "click", "mask")
 MOST_POINTS = 64
 """Most points of one object, a box's corners and the padding point included."""
 OPSET = 20
 """The first with GELU as one operator."""
-WITH_MASK = "_with_mask"
-"""What the names of the mask graph's outputs add to those of its inputs."""
 
 
 @torch.no_grad()
 def export_click_graphs(model: SegmentAnything, embedding: Embedding) -> dict[str, bytes]:
-    """Both graphs as ONNX files.
+    """All of :data:`GRAPHS` as ONNX files.
 
     Args:
         model: on the CPU.
         embedding: any of its embeddings; of another image all shapes are the same.
 
     Returns:
-        The files' bytes under ``click`` and ``mask``.
+        The files' bytes by name.
 
     Raises:
         EnvironmentProblem: the packages that export ONNX are missing.
     """
     require_onnx("onnx", "onnxscript")
     side = image_side(model, embedding)
-    image = [side[name] for name in IMAGE_NAMES]
-    skip_names = [name for name in SKIP_NAMES if name in side]
+    embedded = (embedding.features.float(), *(skip.float() for skip in embedding.high_res_features))
+    names = list(EMBEDDING_NAMES[: len(embedded)])
+    image = _exported(ImageGraph(model), embedded, None, names, list(side))
+
     height, width = embedding.features.shape[-2:]
+    logits = torch.zeros(4 * height, 4 * width)
+    mask_graph = MaskGraph(model)
+    mask = _exported(mask_graph, (logits,), None, [MASK_INPUT], [GIVEN])
+
+    every = mask_graph(logits)
+    given = every[: len(every) // 2]  # any number but one and all: the exporter takes those for fixed
     points = torch.zeros(3, 2), torch.tensor([1.0, 0.0, -1.0])
     count = torch.export.Dim("points", min=1, max=MOST_POINTS)
+    parts = torch.export.Dim("parts", max=len(every))
+    window = {1: torch.export.Dim("rows", max=height), 2: torch.export.Dim("columns", max=width)}
+    side["upscaled"] = side["upscaled"][:, : height - 1, : width - 1].contiguous()
+    shapes: dict[str, Any] = {name: {} for name in side} | {"upscaled": window}
     click = _exported(
-        ClickGraph(model, (height, width)).eval(),
-        (*image, *points, *(side[name] for name in skip_names)),
-        ({}, {}, {}, {}, {0: count}, {0: count}, *({} for _ in skip_names)),
-        [*IMAGE_NAMES, *POINT_NAMES, *skip_names],
+        ClickGraph(model, (height, width)),
+        (side, given, *points),
+        (shapes, {0: parts}, {0: count}, {0: count}),
+        [*side, GIVEN, *POINT_NAMES],
         list(OUTPUTS),
     )
-    logits = torch.zeros(4 * height, 4 * width)
-    names = [*IMAGE_NAMES, MASK_INPUT]
-    changed = [f"{name}{WITH_MASK}" for name in IMAGE_NAMES]
-    mask = _exported(MaskGraph(model).eval(), (*image, logits), ({},) * len(names), names, changed)
-    return {"click": click, "mask": mask}
+    return {"image": image, "click": click, "mask": mask}
 
 
 def _exported(
-    graph: nn.Module, arguments: tuple[Tensor, ...], shapes: Any, inputs: list[str], outputs: list[str]
+    graph: nn.Module, arguments: tuple[Any, ...], shapes: Any, inputs: list[str], outputs: list[str]
 ) -> bytes:
-    graph = copy.deepcopy(graph)  # while it traces, the exporter puts stand-ins where the weights are
+    graph = copy.deepcopy(graph).eval()  # while it traces, the exporter puts stand-ins where the weights are
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, about itself
         program = torch.onnx.export(

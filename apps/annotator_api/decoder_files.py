@@ -17,12 +17,11 @@ from composer.engine.waiting import answer_of
 from composer.formats.atomic import write_bytes
 from composer.images import open_image
 from composer.weights import cache_folder
-from sam.click_export import export_click_graphs
+from sam.click_export import GRAPHS, export_click_graphs
 from sam.errors import EnvironmentProblem, UsageError
 
-VERSION = 2
+VERSION = 3
 """Of the graphs' interface and layout: part of the files' names."""
-GRAPHS = ("click", "mask")
 
 
 class DecoderFiles:
@@ -54,7 +53,7 @@ class DecoderFiles:
         return thread
 
     def file(self, name: str) -> bytes:
-        """One of :data:`GRAPHS` as an ONNX file.
+        """One of :data:`sam.click_export.GRAPHS` as an ONNX file.
 
         Raises:
             UsageError: no such graph.

@@ -10,20 +10,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, RedirectResponse
-from torch import Tensor
 
 from apps.annotator import vendor
 from apps.annotator_api.decoder_files import DecoderFiles
 from apps.annotator_api.http import AnnotatorRoute, json_response, read_body
 from apps.annotator_api.photos import Photos, upright_picture
-from composer.composer import Composer, Scene
-from composer.embedding_file import MEDIA_TYPE, metadata, packed
+from composer.composer import Composer
+from composer.embedding_file import MEDIA_TYPE, embedding_bytes
 from composer.engine.engine import Engine
 from composer.projects.coco import write_coco
 from composer.projects.document import parse_document
 from composer.projects.prefill import confident_masks, proposal_records
 from composer.projects.project import NEW, Photo, Project, UnknownItem, find_projects
-from sam.click_graphs import image_side
 from sam.errors import UsageError
 
 PREFIX = "/annotate"
@@ -155,10 +153,10 @@ def _add_photos(router: APIRouter, projects: dict[str, Project], photos: Photos)
 
     @router.get("/api/projects/{name}/photos/{key}/embedding")
     def embedding(name: str, key: str) -> Response:
-        """What the decoder needs of the photo; the encoder runs at the first call."""
+        """What the encoder gives for the photo; it runs at the first call."""
         path = _photo(projects, name, key)[1].path
-        side, about = photos.ask(path, lambda scene: (_side(scene), metadata(scene.embedding)))
-        return Response(packed(side, about), 200, {"Cache-Control": "no-store"}, MEDIA_TYPE)
+        data = photos.ask(path, lambda scene: embedding_bytes(scene.embedding))
+        return Response(data, 200, {"Cache-Control": "no-store"}, MEDIA_TYPE)
 
     @router.post("/api/projects/{name}/photos/{key}/prefill")
     def prefill(
@@ -182,10 +180,6 @@ def _add_photos(router: APIRouter, projects: dict[str, Project], photos: Photos)
             for record in proposal_records(kind, instances)
         ]
         return json_response(records)
-
-
-def _side(scene: Scene) -> dict[str, Tensor]:
-    return image_side(scene.model, scene.embedding)
 
 
 def _add_documents(router: APIRouter, projects: dict[str, Project], photos: Photos) -> None:

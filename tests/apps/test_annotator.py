@@ -23,7 +23,8 @@ from apps.annotator_api.routes import annotator_routes
 from apps.annotator_api.server import annotator_app
 from composer import Composer, Limits
 from composer.engine.engine import Engine
-from sam.click_graphs import image_side
+from sam.click_export import GRAPHS
+from sam.click_graphs import EMBEDDING_NAMES
 from sam.errors import EnvironmentProblem
 
 API = "/annotate/api"
@@ -200,12 +201,14 @@ def test_the_embedding_is_what_the_graph_takes(
     header = json.loads(data[8 : 8 + length])
     about = {"input_size": "48,64", "original_size": "45,60", "model_digest": composer.model.digest}
     assert header.pop("__metadata__") == about
-    expected = image_side(composer.model, composer.open(photos / "a.jpg").embedding)
-    assert set(header) == set(expected)
-    for name, entry in header.items():
+    embedding = composer.open(photos / "a.jpg").embedding
+    expected = dict(zip(EMBEDDING_NAMES, (embedding.features, *embedding.high_res_features), strict=True))
+    assert set(header) - {"edge_logits"} == set(expected)
+    for name, tensor in expected.items():
+        entry = header[name]
         start, end = entry["data_offsets"]
         values = np.frombuffer(data[8 + length + start : 8 + length + end], "<f4").reshape(entry["shape"])
-        torch.testing.assert_close(torch.from_numpy(values.copy()), expected[name])
+        torch.testing.assert_close(torch.from_numpy(values.copy()), tensor)
         assert (8 + length + start) % 4 == 0, "a page makes views of the bytes, which must be aligned"
     assert len(data) == 8 + length + max(entry["data_offsets"][1] for entry in header.values())
 
@@ -247,7 +250,7 @@ def test_the_decoder_is_exported_once_for_each_model(
 
     def fake(model: Any, embedding: Any) -> dict[str, bytes]:
         exports.append(model)
-        return {"click": b"click", "mask": b"mask"}
+        return {name: name.encode() for name in GRAPHS}
 
     monkeypatch.setattr("apps.annotator_api.decoder_files.export_click_graphs", fake)
     for _ in range(2):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from sam.click_export import WITH_MASK, export_click_graphs
-from sam.click_graphs import IMAGE_NAMES, MASK_INPUT, SKIP_NAMES, ClickGraph, MaskGraph, image_side
+from sam.click_export import GRAPHS, export_click_graphs
+from sam.click_graphs import EMBEDDING_NAMES, GIVEN, MASK_INPUT, ClickGraph, MaskGraph, image_side
 from sam.model import Embedding, SegmentAnything
 from sam.prompts import Prompts
 from sam.variants import ModelConfig, build_model
@@ -62,10 +62,9 @@ def prompt(count: int, boxed: bool) -> tuple[Prompts, torch.Tensor, torch.Tensor
 
 
 @torch.inference_mode()
-def by_graph(model, side, coords, labels):
+def by_graph(model, side, coords, labels, given=None):
     graph = ClickGraph(model, (4, 4)).eval()
-    skips = [side[name] for name in SKIP_NAMES if name in side]
-    return graph(*(side[name] for name in IMAGE_NAMES), coords, labels, *skips)
+    return graph(side, torch.zeros(1, 16) if given is None else given, coords, labels)
 
 
 def by_model(model: SegmentAnything, embedding: Embedding, prompts: Prompts):
@@ -90,6 +89,14 @@ def test_prompts(model: SegmentAnything, embedding: Embedding, count: int, boxed
     )
 
 
+def test_the_part_of_the_square_that_the_photo_fills(model: SegmentAnything, embedding: Embedding) -> None:
+    prompts, coords, labels = prompt(2, False)
+    side = image_side(model, embedding)
+    side["upscaled"] = side["upscaled"][:, :3, :2]
+    logits, iou = by_model(model, embedding, prompts)
+    assert_same(by_graph(model, side, coords, labels), (logits[:, :12, :8], iou))
+
+
 def test_another_prompt_has_another_answer(model: SegmentAnything, embedding: Embedding) -> None:
     """What `test_prompts` compares does depend on the prompt."""
     _, coords, labels = prompt(1, False)
@@ -104,38 +111,41 @@ def test_another_prompt_has_another_answer(model: SegmentAnything, embedding: Em
 def test_an_earlier_answer_goes_in(model: SegmentAnything, embedding: Embedding) -> None:
     prompts, coords, labels = prompt(2, False)
     logits = 6 * torch.randn(16, 16, generator=torch.Generator().manual_seed(1))
-    side = image_side(model, embedding)
-    changed = MaskGraph(model)(*(side[name] for name in IMAGE_NAMES), logits)
-    side |= dict(zip(IMAGE_NAMES, changed, strict=True))
+    given = MaskGraph(model)(logits)
     with_mask = Prompts(points=prompts.points, labels=prompts.labels, mask_logits=logits[None])
-    found, expected = by_graph(model, side, coords, labels), by_model(model, embedding, with_mask)
+    found = by_graph(model, image_side(model, embedding), coords, labels, given)
+    expected = by_model(model, embedding, with_mask)
     assert_same(found, expected)
     without = by_model(model, embedding, prompts)
     assert float((without[0] - expected[0]).abs().max()) > 0.1 * float(expected[0].std())
 
 
-def test_as_onnx(tmp_path) -> None:
-    """One export for any number of points, run by onnxruntime."""
+def test_as_onnx(model: SegmentAnything, embedding: Embedding) -> None:
+    """One export for any number of points, with and without an earlier answer, run by onnxruntime."""
     pytest.importorskip("onnx", reason="the extra onnx is not installed")
     pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
     runtime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
-    model = segmenter(SKIPPING)
-    pixels = np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    embedding = model.encode([pixels])[0]
     files = export_click_graphs(model, embedding)
-    click, mask = (runtime.InferenceSession(files[name]) for name in ("click", "mask"))
-    side = {name: tensor.numpy() for name, tensor in image_side(model, embedding).items()}
-    for count, boxed in ((1, False), (3, False), (2, True)):
+    assert tuple(files) == GRAPHS
+    image, click, mask = (runtime.InferenceSession(file) for file in files.values())
+    embedded = zip(EMBEDDING_NAMES, (embedding.features, *embedding.high_res_features), strict=False)
+    parts = image.run(None, {name: tensor.numpy() for name, tensor in embedded})
+    names = [output.name for output in image.get_outputs()]
+    assert names == list(image_side(model, embedding))
+    side = dict(zip(names, parts, strict=True))
+    logits = 6 * torch.randn(16, 16, generator=torch.Generator().manual_seed(1))
+    (earlier,) = mask.run(None, {MASK_INPUT: logits.numpy()})
+    for count, boxed, given in (
+        (1, False, None), (3, False, None), (2, True, None), (2, False, logits), (1, True, logits),
+    ):  # fmt: skip
         prompts, coords, labels = prompt(count, boxed)
         feeds = side | {"point_coords": coords.numpy(), "point_labels": labels.numpy()}
+        feeds[GIVEN] = np.zeros((1, 16), np.float32) if given is None else earlier
+        if given is not None:
+            prompts = replace(prompts, mask_logits=given[None])
         found = [torch.from_numpy(value) for value in click.run(None, feeds)]
-        assert_same(found, by_model(model, embedding, prompts))
-    image = {name: side[name] for name in IMAGE_NAMES}
-    changed = mask.run(None, image | {MASK_INPUT: np.full((16, 16), 3, np.float32)})
-    assert [output.name for output in mask.get_outputs()] == [name + WITH_MASK for name in IMAGE_NAMES]
-    assert all(
-        before.shape == after.shape and not np.allclose(before, after)
-        for before, after in zip(image.values(), changed, strict=True)
-    )
-    sizes = [len(files["mask"]), len(files["click"])]
-    assert all(a < b for a, b in pairwise(sizes))
+        logits, iou = by_model(model, embedding, prompts)
+        assert_same(found, (logits, iou))
+        feeds["upscaled"] = side["upscaled"][:, :3]
+        found = [torch.from_numpy(value) for value in click.run(None, feeds)]
+        assert_same(found, (logits[:, :12], iou))

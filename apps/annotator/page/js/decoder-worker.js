@@ -3,10 +3,12 @@
 import { Upsampler } from "./upsample.js";
 
 const VENDOR = new URL("../vendor/", import.meta.url).href;
-const IMAGE = ["keys", "first_keys", "first_values", "first_queries"];
 const PREVIEW_PIXELS = 400_000;
+const SMALL = 600; // side of the square, pixels: a decoder of so few cells takes longer with a second thread
 
-let ort, graphs, square, backend, click, mask, photo;
+const PADDING = -32; // logits where a photo does not reach, until they are needed
+
+let ort, graphs, square, backend, image, click, mask, photo, rest;
 let threads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
 
 const handlers = { start, open, decode, draw };
@@ -16,18 +18,20 @@ let turn = Promise.resolve();
 self.onmessage = ({ data: { id, name, value } }) => {
   turn = turn.then(async () => {
     try {
-      const answer = await handlers[name](value);
-      self.postMessage({ id, answer }, answer?.transfer ?? []);
+      self.postMessage({ id, answer: await handlers[name](value) });
+      if (value?.later) self.postMessage({ id: value.later, answer: await rest() });
     } catch (error) {
-      self.postMessage({ id, error: String(error?.message ?? error) });
+      for (const one of [id, value?.later]) {
+        if (one) self.postMessage({ id: one, error: String(error?.message ?? error) });
+      }
     }
   });
 };
 
-/** Load the runtime and the click graph. WebGPU is taken where there is a real GPU, else WebAssembly. */
+/** Load the runtime and the graphs. WebGPU is taken where there is a real GPU, else WebAssembly. */
 async function start({ graphs: addresses, imageSize, wanted, threads: most }) {
   graphs = addresses;
-  threads = Math.min(threads, most ?? threads);
+  threads = Math.min(threads, most ?? (imageSize < SMALL ? 1 : threads));
   square = imageSize;
   if (wanted !== "wasm" && (wanted === "webgpu" || (await hasGpu()))) {
     try {
@@ -51,7 +55,7 @@ async function load(kind) {
   ort.env.wasm.numThreads = threads;
   ort.env.logLevel = "error";
   backend = kind;
-  click = await session(graphs.click);
+  [image, click] = [await session(graphs.image), await session(graphs.click)];
   return { backend, threads: kind === "wasm" ? threads : 1 };
 }
 
@@ -61,21 +65,26 @@ async function session(address) {
   return ort.InferenceSession.create(new Uint8Array(await answer.arrayBuffer()), { executionProviders: [backend] });
 }
 
-/** Take a photo's embedding, in the layout of safetensors. */
-function open(buffer) {
+/** Take a photo's embedding, in the layout of safetensors, and work out what no prompt changes. */
+async function open(buffer) {
   const length = Number(new DataView(buffer).getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, length)));
   const { __metadata__: sizes, ...entries } = header;
-  const tensors = {};
-  for (const [name, { shape, data_offsets: [from, to] }] of Object.entries(entries)) {
-    tensors[name] = new ort.Tensor("float32", new Float32Array(buffer, 8 + length + from, (to - from) / 4), shape);
+  const embedding = {};
+  for (const name of image.inputNames) {
+    const { shape, data_offsets: [from, to] } = entries[name];
+    embedding[name] = new ort.Tensor("float32", new Float32Array(buffer, 8 + length + from, (to - from) / 4), shape);
   }
   const [inputSize, originalSize] = [sizes.input_size, sizes.original_size].map((text) => text.split(",").map(Number));
-  const cells = Math.sqrt(tensors.keys.dims[0]);
-  const geometry = { inputSize, originalSize, square, low: [4 * cells, 4 * cells] };
+  const [height, width] = embedding.image_embeddings.dims.slice(2);
+  const geometry = { inputSize, originalSize, square, low: [4 * height, 4 * width] };
+  const tensors = await image.run(embedding);
   photo = {
     tensors,
     geometry,
+    seen: upperLeft(tensors.upscaled, [height, width].map((count, axis) =>
+      Math.min(count, Math.ceil((inputSize[axis] * count) / square) + 1))), // one more, for what is between cells
+    none: new ort.Tensor("float32", new Float32Array(height * width), [1, height * width]),
     full: new Upsampler(geometry),
     preview: new Upsampler(geometry, PREVIEW_PIXELS),
     prior: null,
@@ -83,8 +92,19 @@ function open(buffer) {
   return { geometry };
 }
 
+/** Of a (D, height, width) tensor the upper left rows and columns. */
+function upperLeft(tensor, [rows, columns]) {
+  const [depth, height, width] = tensor.dims, data = new Float32Array(depth * rows * columns);
+  for (let i = 0; i < depth * rows; i++) {
+    const from = (Math.floor(i / rows) * height + (i % rows)) * width;
+    data.set(tensor.data.subarray(from, from + columns), i * columns);
+  }
+  return new ort.Tensor("float32", data, [depth, rows, columns]);
+}
+
 /**
- * Answer prompts.
+ * Answer prompts. Masks are drawn where the photo is; what is beside it in the padded square belongs to the
+ * logits that go into a next prompt, and is drawn after the answer (`rest`).
  * @param points [[x, y, label], ...] and box [x1, y1, x2, y2] or null, in pixels of the photo.
  * @param prior logits of an earlier answer, or null; `priorId` tells whether they are those of the last call.
  * @param quick draw a small mask of the best answer, for a pointer on its way.
@@ -92,20 +112,30 @@ function open(buffer) {
 async function decode({ points, box, prior, priorId, quick }) {
   const began = performance.now();
   const { tensors, geometry } = photo;
-  const image = prior ? await withMask(prior, priorId) : tensors;
-  const { point_coords, point_labels } = prompt(points, box, geometry);
-  const feeds = { ...tensors };
-  for (const name of IMAGE) feeds[name] = image[name];
-  const answer = await click.run({ ...feeds, point_coords, point_labels });
-  const logits = await answer.low_res_masks.getData(), iou = Array.from(await answer.iou_predictions.getData());
+  const given = prior ? await earlier(prior, priorId) : photo.none;
+  const feeds = { ...tensors, given, ...prompt(points, box, geometry) };
+  const answer = await click.run({ ...feeds, upscaled: photo.seen });
+  const logits = padded(answer.low_res_masks, geometry.low), iou = Array.from(answer.iou_predictions.data);
   const milliseconds = performance.now() - began;
+  const whole = photo.seen.data.length === tensors.upscaled.data.length;
+  rest = async () => (whole ? logits : (await click.run(feeds)).low_res_masks.data);
   const single = points.length === 1 && !box && !prior;
   const token = single ? 1 + iou.slice(1).indexOf(Math.max(...iou.slice(1))) : 0;
   const size = geometry.low[0] * geometry.low[1];
-  const all = logits.slice();
-  const drawn = (quick ? photo.preview : photo.full).draw(all.subarray(token * size, (token + 1) * size));
+  const drawn = (quick ? photo.preview : photo.full).draw(logits.subarray(token * size, (token + 1) * size));
   const scale = quick ? photo.preview.width / geometry.originalSize[1] : 1;
-  return { ...drawn, scale, iou, token, single, milliseconds, logits: quick ? null : all };
+  return { ...drawn, scale, iou, token, single, milliseconds };
+}
+
+/** Logits of the whole square, of (4, rows, columns) of its upper left. */
+function padded({ data, dims: [count, rows, columns] }, [height, width]) {
+  if (rows === height && columns === width) return data;
+  const whole = new Float32Array(count * height * width).fill(PADDING);
+  for (let i = 0; i < count * rows; i++) {
+    const to = (Math.floor(i / rows) * height + (i % rows)) * width;
+    whole.set(data.subarray(i * columns, (i + 1) * columns), to);
+  }
+  return whole;
 }
 
 /** The mask of chosen logits at the photo's size. */
@@ -113,16 +143,14 @@ function draw({ logits }) {
   return photo.full.draw(logits);
 }
 
-async function withMask(logits, id) {
-  if (photo.prior?.id === id) return photo.prior.tensors;
-  mask ??= await session(graphs.mask);
-  const feeds = { mask_input: new ort.Tensor("float32", logits, photo.geometry.low) };
-  for (const name of IMAGE) feeds[name] = photo.tensors[name];
-  const answer = await mask.run(feeds);
-  const tensors = {};
-  for (const name of IMAGE) tensors[name] = answer[`${name}_with_mask`];
-  photo.prior = { id, tensors };
-  return tensors;
+/** An earlier answer as the click graph takes it. */
+async function earlier(logits, id) {
+  if (photo.prior?.id !== id) {
+    mask ??= await session(graphs.mask);
+    const { given } = await mask.run({ mask_input: new ort.Tensor("float32", logits, photo.geometry.low) });
+    photo.prior = { id, given };
+  }
+  return photo.prior.given;
 }
 
 function prompt(points, box, { inputSize, originalSize }) {

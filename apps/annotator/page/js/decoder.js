@@ -21,11 +21,13 @@ export class Decoder {
   }
 
   ask(name, value, transfer = []) {
-    const id = ++this.count;
-    return new Promise((resolve, reject) => {
-      this.waiting.set(id, { resolve, reject });
-      this.worker.postMessage({ id, name, value }, transfer);
-    });
+    const id = ++this.count, answer = this.expect(id);
+    this.worker.postMessage({ id, name, value }, transfer);
+    return answer;
+  }
+
+  expect(id) {
+    return new Promise((resolve, reject) => this.waiting.set(id, { resolve, reject }));
   }
 
   start(options) {
@@ -37,11 +39,20 @@ export class Decoder {
     this.geometry = geometry;
   }
 
-  async decode(prompt) {
-    const answer = await this.ask("decode", prompt);
+  /**
+   * Masks for a prompt, as the worker describes them; `prior` is null or a function that gives logits.
+   * The answer's own `logits` are a promise: they are whole a little later than the mask. A quick look has none.
+   */
+  async decode({ prior, ...prompt }) {
+    const logits = prior && (await prior());
+    const later = prompt.quick ? null : ++this.count, whole = later && this.expect(later);
+    whole?.catch(() => {}); // whoever waits for them is told
+    const answer = await this.ask("decode", { ...prompt, prior: logits, later });
     if (performance.getEntriesByName("decode").length > 500) performance.clearMeasures("decode");
-    performance.measure("decode", { start: performance.now() - answer.milliseconds, duration: answer.milliseconds });
-    return answer;
+    performance.measure("decode", {
+      start: performance.now() - answer.milliseconds, duration: answer.milliseconds, detail: { quick: prompt.quick },
+    });
+    return { ...answer, logits: whole };
   }
 
   /** A quick look; `show` gets the answer, or is never called if a newer look came before its turn. */

@@ -2,7 +2,8 @@
 //
 // A draft is a value that never changes: { uid, old, points, box, choice, prior, base, strokes, label, source }.
 // `old` is whether it is a mask of the list that is being changed; `prior` is { id, logits } of the answer before,
-// which goes into the next one (the paper's protocol); `base` is a mask that was there before any prompt.
+// which goes into the next one (the paper's protocol), `logits` being a function that gives them or a promise of
+// them; `base` is a mask that was there before any prompt.
 // What the decoder answers is kept beside it, so that undo need not ask again.
 
 import { withStrokes } from "./brush.js";
@@ -80,7 +81,9 @@ export class Drafts {
     const from = answer ?? draft.base;
     if (!from || !geometry) return draft.prior;
     if (!this.priors.has(from)) {
-      const logits = answer ? chosen(answer, geometry) : logitsOf(rle.decode(draft.base.segmentation), geometry);
+      const logits = answer
+        ? () => chosen(answer, geometry)
+        : () => logitsOf(rle.decode(draft.base.segmentation), geometry);
       this.priors.set(from, { id: ++priors, logits });
     }
     return this.priors.get(from);
@@ -101,7 +104,7 @@ export class Drafts {
       this.answers.set(draft, answer);
     }
     if (!answer.drawn) {
-      answer.drawn = await this.decoder.ask("draw", { logits: chosen(answer, this.decoder.geometry) });
+      answer.drawn = await this.decoder.ask("draw", { logits: await chosen(answer, this.decoder.geometry) });
       this.masks.delete(draft);
     }
   }
@@ -156,7 +159,7 @@ export class Drafts {
   }
 }
 
-function chosen(answer, { low }) {
+async function chosen(answer, { low }) {
   const size = low[0] * low[1];
-  return answer.logits.slice(answer.token * size, (answer.token + 1) * size);
+  return (await answer.logits).slice(answer.token * size, (answer.token + 1) * size);
 }

@@ -35,7 +35,7 @@ async function startDecoder(model) {
   const made = new Decoder();
   const slow = setTimeout(() => panel.wait("Preparing the decoder: once for each model…"), 1500);
   made.ready = made.start({
-    graphs: { click: api.graph(model.decoder, "click"), mask: api.graph(model.decoder, "mask") },
+    graphs: Object.fromEntries(["image", "click", "mask"].map((name) => [name, api.graph(model.decoder, name)])),
     imageSize: model.image_size, wanted: asked.get("backend"), threads: Number(asked.get("threads")) || null,
   });
   editor.decoder = editor.drafts.decoder = decoder = made;
