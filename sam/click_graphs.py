@@ -9,9 +9,10 @@ Three graphs, in plain matrix products that onnxruntime's WebAssembly build is g
 ``click``: the image side, ``given`` (k, L), ``point_coords`` (K, 2) and ``point_labels`` (K,) float32
 -> ``low_res_masks`` (4, 4h, 4w) logits and ``iou_predictions`` (4,), of the single-mask token and then of the
 three masks that one click may mean. Of a photo that does not fill the square, ``upscaled`` may be cut to the
-cells that it does fill, and one more: then the masks are drawn in those alone. Coordinates are pixels of the padded square; labels are 1 object,
-0 background, 2 and 3 a box's upper left and lower right corner, -1 padding. Prompts without a box end with a
-padding point. ``given`` is one row of zeros, L = h * w of them, or an earlier answer.
+cells that it does fill, and one more: then the masks are drawn in those alone. Coordinates are pixels of the
+padded square; labels are 1 object, 0 background, 2 and 3 a box's upper left and lower right corner, -1
+padding. Prompts without a box end with a padding point. ``given`` is one row of zeros, L = h * w of them, or
+an earlier answer.
 
 ``mask``: ``mask_input`` (4h, 4w) float32, the logits of an earlier answer -> ``given``. Whoever tries many
 clicks on one earlier answer runs it once.
@@ -50,8 +51,8 @@ def image_side(model: SegmentAnything, embedding: Embedding) -> dict[str, Tensor
         What :class:`SharedImage` has of an image, by names like ``block_0.keys``: with L = h * w cells and H
         heads of d channels, (H, d, L) ``keys``, ``queries`` and ``crossed_N``, (H, L, d) ``values``, (k, L)
         ``given`` and ``constants``, (1, L) ``squares``; then ``last.keys``, ``last.values`` and (C, h, w)
-        ``upscaled``, of which the upper left rows and columns will do. Of encoders with skips also ``skip_2`` (4, C/4, L) and ``skip_4`` (16, C/8, L), by
-        quarters of a cell.
+        ``upscaled``, of which the upper left rows and columns will do. Of encoders with skips also ``skip_2``
+        (4, C/4, L) and ``skip_4`` (16, C/8, L), by quarters of a cell.
     """
     features = embedding.features.float()
     return _side(_shared(model, features), [skip.float() for skip in embedding.high_res_features], features)

@@ -136,7 +136,8 @@ class MaskDecoder(nn.Module):
             given: (N, k, h * w) how the prompts' masks are made, or None.
             count: N.
         """
-        tokens, side = attend_shared(self.transformer, shared, size, self._tokens(sparse, count), given)
+        tokens = self._tokens(sparse, count)
+        tokens, side = attend_shared(self.transformer, shared, size, tokens, given, read=1 + NUM_MASK_TOKENS)
         return self._attended(tokens, side, size)
 
     def _tokens(self, sparse: Tensor | None, count: int) -> Tensor:
