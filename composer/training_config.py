@@ -16,7 +16,7 @@ from composer.training_text import clip_folder, text_width
 from composer.training_values import checked, options
 from sam.image_encoder.compact import CompactConfig
 from sam.training.canvas import SamplingConfig
-from sam.training.config import DistillConfig, Phase, TextConfig, TrainingConfig
+from sam.training.config import OPTIMISERS, SCHEDULES, DistillConfig, Phase, TextConfig, TrainingConfig
 from sam.training.losses import LossConfig
 from sam.variants import ModelConfig
 
@@ -117,8 +117,9 @@ def _config(
     sampling = options(path, SamplingConfig, values, "sampling", exclude=("weights",))
     sampling["weights"] = {one.name: one.weight for one in sets}
     losses = LossConfig(**options(path, LossConfig, values, "losses"))
-    if scalars.get("schedule") not in (None, "cosine", "steps"):
-        raise config_error(path, ("schedule",), f"expected cosine or steps, not {scalars['schedule']!r}")
+    for key, known in (("schedule", SCHEDULES), ("optimiser", OPTIMISERS)):
+        if scalars.get(key) not in (None, *known):
+            raise config_error(path, (key,), f"expected {' or '.join(known)}, not {scalars[key]!r}")
     if unknown := [name for name in scalars.get("best_by", ()) if name not in FIGURES]:
         raise config_error(path, ("best_by",), f"unknown figure {unknown[0]!r}; known: {', '.join(FIGURES)}")
     try:

@@ -46,7 +46,8 @@ _MAY_CHANGE = (
 _NEWER: dict[str, Any] = {
     key: json.loads(json.dumps(value.default))
     for key, value in TrainingConfig.__dataclass_fields__.items()
-    if key in ("schedule", "decay_at", "layer_decay", "drop_path", "freeze_encoder", "distill", "text")
+    if key
+    in ("optimiser", "schedule", "decay_at", "layer_decay", "drop_path", "freeze_encoder", "distill", "text")
 }
 """Settings that earlier versions did not have, as a run of theirs had them."""
 

@@ -12,6 +12,7 @@ from sam.training.losses import LossConfig
 from sam.variants import EncoderConfig
 
 SCHEDULES = ("cosine", "steps")
+OPTIMISERS = ("adamw", "muon")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class TrainingConfig:
         vary_rounds: draw their number from 2 to ``rounds`` for every step; False: the paper's plan, see
             :func:`sam.training.interactive.plan_rounds`.
         box_share: probability that the first prompt is a box.
-        learning_rate, weight_decay, warmup_steps, clip_norm: AdamW with betas (.9, .999).
+        optimiser: ``adamw`` with betas (.9, .999), or ``muon``: see :mod:`sam.training.muon`.
+        learning_rate, weight_decay, warmup_steps, clip_norm: of either.
         schedule: ``cosine`` down to a hundredth, or ``steps``: a tenth from each of ``decay_at`` on.
         decay_at: shares of all steps (the paper's are 60,000 and 86,666 of 90,000).
         layer_decay: each layer of a ViT learns by this factor slower than the next one (paper: .8).
@@ -99,6 +101,7 @@ class TrainingConfig:
     rounds: int = 11
     vary_rounds: bool = True
     box_share: float = 0.5
+    optimiser: str = "adamw"
     learning_rate: float = 8e-4
     weight_decay: float = 0.1
     warmup_steps: int = 250
@@ -131,8 +134,9 @@ class TrainingConfig:
                 )
         if self.rounds < 1:
             raise ValueError(f"rounds must be at least 1, not {self.rounds}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}")
+        for key, known in (("schedule", SCHEDULES), ("optimiser", OPTIMISERS)):
+            if getattr(self, key) not in known:
+                raise ValueError(f"{key} must be one of {', '.join(known)}, not {getattr(self, key)!r}")
 
     def misfits(self, encoder: EncoderConfig) -> Iterator[tuple[str, str]]:
         """What this run cannot do with such an encoder: (key, message) of each setting at fault."""

@@ -1,4 +1,4 @@
-"""AdamW's groups of parameters, and the learning rate of each step (App. A, "Training recipe")."""
+"""The optimiser's groups of parameters, and the learning rate of each step (App. A, "Training recipe")."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import nn
 from sam.image_encoder.tiny_vit import TinyViT
 from sam.image_encoder.vit import ImageEncoderViT
 from sam.training.config import TrainingConfig
+from sam.training.muon import MATRICES, Muon, matrices
 
 LAST_SHARE = 0.01
 """Of the learning rate, what a cosine ends with."""
@@ -21,26 +22,32 @@ _STAGE_BLOCK = re.compile(r"layers\.(\d+)\.blocks\.(\d+)\.")
 
 
 def build_optimiser(objective: nn.Module, encoder: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW over what is to be trained: matrices decay, biases, norms and positions do not.
+    """AdamW, or Muon, over what is to be trained: matrices decay, biases, norms and positions do not.
 
     Args:
         objective: names of its parameters begin with :data:`ENCODER` in the image encoder.
         encoder: the image encoder.
-        config: rate, decay, and how much slower each earlier layer learns; every group holds that factor
-            as ``scale``.
+        config: which one, rate, decay, and how much slower each earlier layer learns; every group holds that
+            factor as ``scale``.
     """
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    shapes = matrices(objective) if config.optimiser == "muon" else {}
+    groups: dict[tuple[float, bool, bool], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in objective.named_parameters():
         if not parameter.requires_grad:
             continue
         scale = config.layer_decay ** layers_above(name, encoder) if config.layer_decay != 1 else 1.0
         decays = parameter.ndim > 1 and not name.endswith("pos_embed")
-        groups.setdefault((scale, decays), []).append(parameter)
-    described: list[dict[str, Any]] = [
-        {"params": groups[key], "weight_decay": config.weight_decay if key[1] else 0.0, "scale": key[0]}
-        for key in sorted(groups, reverse=True)
-    ]
-    return torch.optim.AdamW(described, lr=config.learning_rate, betas=(0.9, 0.999))
+        groups.setdefault((scale, decays, name in shapes), []).append((name, parameter))
+    described: list[dict[str, Any]] = []
+    for key in sorted(groups, reverse=True):
+        scale, decays, orthogonal = key
+        group: dict[str, Any] = {"params": [parameter for _, parameter in groups[key]], "scale": scale}
+        group["weight_decay"] = config.weight_decay if decays else 0.0
+        if orthogonal:
+            group[MATRICES] = [shapes[name] for name, _ in groups[key]]
+        described.append(group)
+    kind = Muon if config.optimiser == "muon" else torch.optim.AdamW
+    return kind(described, lr=config.learning_rate, betas=(0.9, 0.999))
 
 
 def layers_above(name: str, encoder: nn.Module) -> int:

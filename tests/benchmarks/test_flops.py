@@ -73,6 +73,12 @@ def test_ours_are_counted_as_they_are_made(flops: ModuleType) -> None:
     assert 0.15 < found / (2 * 8 * flops.decoder_macs(DecoderConfig(), 256)) < 1
 
 
+def test_products_in_place_are_counted(flops: ModuleType) -> None:
+    added, a, b = torch.zeros(2, 3, 4), torch.ones(2, 3, 5), torch.ones(2, 5, 4)
+    assert flops.counted(lambda: added.baddbmm_(a, b)) == 2 * 2 * 3 * 5 * 4
+    assert flops.counted(lambda: torch.baddbmm(added, a, b)) == 2 * 2 * 3 * 5 * 4
+
+
 def test_rate_is_a_rate(flops: ModuleType) -> None:
     rate = flops.matmul_rate(side=64, repeats=3)
     assert 0 < rate["low"] <= rate["median"] <= rate["high"]

@@ -128,6 +128,7 @@ def test_a_tar_file_may_be_named_as_such(read: Read) -> None:
         ("masks: 3", "mosaic: 2", 8, "sampling.mosaic", "from 0 to 1"),
         ("masks: 3", "scale: [0, 1]", 8, "sampling.scale", "above 0"),
         ("masks: 3", "scale: [2, 1]", 8, "sampling.scale", "the smaller one first"),
+        ("warmup_steps: 2", "optimiser: sgd", 5, "optimiser", "expected adamw or muon, not 'sgd'"),
         ("warmup_steps: 2", "schedule: linear", 5, "schedule", "expected cosine or steps, not 'linear'"),
         ("warmup_steps: 2", "decay_at: [0.9, 0.5]", 5, "decay_at", "the smaller one first"),
         ("warmup_steps: 2", "decay_at: [0.9, 1]", 5, "decay_at", "between 0 and 1"),

@@ -97,7 +97,10 @@ class TestTheFolder:
     def test_a_run_of_before_some_settings_goes_on(self, run: TrainingRun, tmp_path: Path) -> None:
         claim_folder(tmp_path / "run", run)
         path = tmp_path / "run/run.json"
-        newer = ("schedule", "decay_at", "layer_decay", "drop_path", "freeze_encoder", "distill", "text")
+        newer = (
+            "optimiser", "schedule", "decay_at", "layer_decay", "drop_path", "freeze_encoder", "distill",
+            "text",
+        )  # fmt: skip
         told = json.loads(path.read_text())
         path.write_text(json.dumps({key: value for key, value in told.items() if key not in newer}))
         claim_folder(tmp_path / "run", run)

@@ -182,16 +182,18 @@ class TestLearning:
 
 
 class TestGoingOn:
-    @pytest.mark.parametrize("workers", [0, 1])
-    def test_four_steps_and_four_more_are_eight(self, make_trainer: MakeTrainer, workers: int) -> None:
-        whole = make_trainer("whole")
+    @pytest.mark.parametrize(("workers", "optimiser"), [(0, "adamw"), (1, "adamw"), (0, "muon")])
+    def test_four_steps_and_four_more_are_eight(
+        self, make_trainer: MakeTrainer, workers: int, optimiser: str
+    ) -> None:
+        whole = make_trainer("whole", optimiser=optimiser)
         whole.run()
-        first = make_trainer("parts", workers=workers)
+        first = make_trainer("parts", workers=workers, optimiser=optimiser)
         first.run(should_stop=lambda: first.step == 4)
         assert first.step == 4 and not first.finished
         assert not (first.folder / "weights.safetensors").exists()
         half_way = saved(first)
-        second = make_trainer("parts", workers=workers)
+        second = make_trainer("parts", workers=workers, optimiser=optimiser)
         second.run()
         assert second.step == 8 and second.finished and second.seconds > first.seconds
         assert differences(saved(whole), saved(second)) == []

@@ -1,0 +1,89 @@
+"""Muon: momentum whose matrices are made nearly orthogonal before they are applied (Jordan et al., 2024).
+
+AdamW scales each number of a gradient by itself; the update of a matrix is then led by a few directions. Muon
+gives all directions of a matrix the same size, by a few Newton-Schulz steps, which are products of the matrix
+with itself. What is no matrix (biases, norms, embeddings, the first layer's and the last ones' few channels)
+is left to AdamW. An update has the size of one of AdamW's (Liu et al., 2025), so that both take the same
+learning rate and decay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+MATRICES = "matrices"
+"""Key of a group: each parameter as (rows, columns), or as (groups, rows, columns)."""
+MOMENTUM = 0.95
+STEPS = 5
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of the odd polynomial whose repetition brings singular values near 1, to within a third (Jordan et al.)."""
+SIZE = 0.2
+"""Root mean square of an update at a learning rate of 1: about AdamW's (Liu et al.)."""
+FEW = 8
+"""Convolutions from or to at most so many channels are left to AdamW."""
+
+
+class Muon(torch.optim.AdamW):
+    """AdamW, and Muon in those groups that have :data:`MATRICES`."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step of all groups."""
+        groups = self.param_groups
+        self.param_groups = [group for group in groups if MATRICES not in group]
+        try:
+            loss: float | None = super().step(closure)
+        finally:
+            self.param_groups = groups
+        for group in groups:
+            for parameter, shape in zip(group["params"], group.get(MATRICES, ()), strict=False):
+                self._step_matrix(parameter, tuple(shape), group["lr"], group["weight_decay"])
+        return loss
+
+    def _step_matrix(self, parameter: Tensor, shape: tuple[int, ...], rate: float, decay: float) -> None:
+        if parameter.grad is None:
+            return
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.tensor(0.0)  # not used here; AdamW looks for it when a state is loaded
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        momentum: Tensor = state["momentum_buffer"]
+        momentum.lerp_(parameter.grad, 1 - MOMENTUM)
+        ahead = parameter.grad.lerp(momentum, MOMENTUM)  # Nesterov's
+        update = orthogonal(ahead.reshape(shape)).view_as(parameter)
+        parameter.mul_(1 - rate * decay)
+        parameter.add_(update, alpha=-rate * SIZE * max(shape[-2:]) ** 0.5)
+
+
+def orthogonal(x: Tensor) -> Tensor:
+    """(…, r, c) -> about the matrices with the same singular vectors and all singular values 1."""
+    a, b, c = COEFFICIENTS
+    wide = x.shape[-2] <= x.shape[-1]
+    x = x if wide else x.mT
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(STEPS):
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    return (x if wide else x.mT).contiguous()
+
+
+def matrices(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Parameters that are matrices, by name, with their shape as such.
+
+    A convolution is one from all that a kernel sees to its output; that of several groups is as many.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Linear):
+            found[f"{name}.weight"] = tuple(part.weight.shape)
+        elif isinstance(part, nn.MultiheadAttention):
+            found[f"{name}.in_proj_weight"] = (3, part.embed_dim, part.embed_dim)
+        elif isinstance(part, nn.Conv2d) and min(part.in_channels, part.out_channels) > FEW:
+            rows = part.out_channels // part.groups
+            found[f"{name}.weight"] = (part.groups, rows, part.weight[0].numel())
+        elif isinstance(part, nn.ConvTranspose2d):
+            found[f"{name}.weight"] = (part.in_channels, part.weight[0].numel())
+    return found

@@ -1,0 +1,94 @@
+"""Muon: which parameters are matrices, what is done to them, and that the others are AdamW's."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from sam.model import SegmentAnything
+from sam.training.muon import MATRICES, SIZE, Muon, matrices, orthogonal
+from sam.training.objective import Objective
+from sam.training.optimiser import build_optimiser
+from tests.training.kit import ENCODERS, model_of, plain_config
+
+
+@pytest.mark.parametrize("shape", [(6, 40), (40, 6), (24, 24), (3, 8, 30)])
+def test_all_directions_get_about_the_same_size(shape: tuple[int, ...]) -> None:
+    given = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    given[..., 0] *= 30  # one direction leads
+    found = torch.linalg.svd(orthogonal(given), full_matrices=False)
+    assert float(found.S.min()) > 0.4 and float(found.S.max()) < 1.3
+    u, _, v = torch.linalg.svd(given, full_matrices=False)
+    # Of the exact answer it keeps the directions.
+    assert float(((u @ v) * (found.U @ found.Vh)).sum((-2, -1)).min()) > 0.98 * min(shape[-2:])
+
+
+def test_nothing_stays_nothing() -> None:
+    assert not orthogonal(torch.zeros(3, 5)).any()
+
+
+@pytest.mark.parametrize("family", list(ENCODERS))
+def test_every_parameter_is_in_one_group(family: str) -> None:
+    config = plain_config(optimiser="muon", weight_decay=0.3)
+    model = model_of(family)
+    objective = Objective(model, config)
+    groups = build_optimiser(objective, model.image_encoder, config).param_groups
+    found = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(found) == sorted(id(parameter) for parameter in objective.parameters())
+    for group in groups:
+        for parameter, shape in zip(group["params"], group.get(MATRICES, ()), strict=False):
+            assert parameter.numel() == torch.Size(shape).numel() and group["weight_decay"] == 0.3
+
+
+def test_what_is_a_matrix() -> None:
+    model = model_of("compact")
+    shapes = matrices(model)
+    assert shapes["image_encoder.attention.0.self_attn.in_proj_weight"] == (3, 16, 16)
+    assert shapes["image_encoder.neck.0.weight"] == (1, 16, 144)
+    assert shapes["mask_decoder.transformer.layers.0.mlp.lin1.weight"] == (32, 16)
+    assert shapes["mask_decoder.output_upscaling.0.weight"] == (16, 16)
+    left = {
+        "image_encoder.edge_head.weight",
+        "mask_decoder.mask_tokens.weight",
+        "image_encoder.project32.bias",
+    }
+    assert left <= {name for name, _ in model.named_parameters()} and not left & set(shapes)
+
+
+def test_groups_of_a_convolution_are_matrices_of_their_own() -> None:
+    layer = torch.nn.Conv2d(32, 64, 3, groups=4)
+    assert matrices(torch.nn.ModuleList([layer])) == {"0.weight": (4, 16, 72)}
+
+
+def stepped(model: SegmentAnything, optimiser: Any) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    optimiser.step()
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def test_a_step() -> None:
+    """Matrices move by the size that is said, the others as AdamW moves them."""
+    before, rate = model_of("vit"), 0.01
+    config = plain_config(optimiser="muon", learning_rate=rate, weight_decay=0.0)
+    ours = copy.deepcopy(before)
+    optimiser = build_optimiser(Objective(ours, config), ours.image_encoder, config)
+    assert isinstance(optimiser, Muon)
+    found = stepped(ours, optimiser)
+    plain = copy.deepcopy(before)
+    expected = stepped(plain, torch.optim.AdamW(plain.parameters(), lr=rate, weight_decay=0.0))
+    shapes = matrices(before)
+    assert len(shapes) > 20
+    for name, start in before.state_dict(keep_vars=False).items():
+        if name not in found:
+            continue  # a buffer
+        if name not in shapes:
+            torch.testing.assert_close(found[name], expected[name])
+            continue
+        moved = float((found[name] - start).pow(2).mean().sqrt())
+        # Singular values of .7 to 1.2, as many as the shorter side: a mean square of one over the longer.
+        assert 0.6 < moved / (rate * SIZE) < 1.3, name
