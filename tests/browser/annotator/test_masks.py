@@ -43,6 +43,31 @@ def test_a_click_gives_the_mask_that_python_gives(annotator: Annotator, composer
         assert abs(record["stability_score"] - expected.stability[0]) < 0.01
 
 
+STUB = """async (stops) => {
+  const real = window.Worker;
+  let worker;
+  window.Worker = class {
+    constructor() { worker = this; this.asked = []; }
+    postMessage(message) { this.asked.push(message); }
+  };
+  const { Decoder } = await import(new URL("page/js/decoder.js", document.baseURI).href);
+  const decoder = new Decoder(), shown = [];
+  window.Worker = real;
+  decoder.look({ points: [] }, (answer) => shown.push(answer.token));
+  if (stops) decoder.stopLooking();
+  await Promise.resolve();
+  worker.onmessage({ data: { id: worker.asked[0].id, answer: { token: 7, milliseconds: 1 } } });
+  await new Promise((done) => setTimeout(done));
+  return shown;
+}"""
+
+
+def test_a_look_that_is_late_is_not_shown(annotator: Annotator) -> None:
+    """The pointer has left, or has clicked: the look that the decoder was at is of no use any more."""
+    assert annotator.page.evaluate(STUB, False) == [7]
+    assert annotator.page.evaluate(STUB, True) == []
+
+
 def test_the_three_masks_and_the_next_click(annotator: Annotator, composer: Composer) -> None:
     """Each of the three by its key; a click more goes in with the logits of the one that was chosen."""
     page = annotator.page

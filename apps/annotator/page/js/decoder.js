@@ -6,7 +6,7 @@ export class Decoder {
     this.waiting = new Map();
     this.count = 0;
     this.looking = false;
-    this.nextLook = null;
+    this.nextLook = this.wantedLook = null;
     this.worker.onmessage = ({ data: { id, answer, error } }) => {
       const { resolve, reject } = this.waiting.get(id);
       this.waiting.delete(id);
@@ -55,24 +55,24 @@ export class Decoder {
     return { ...answer, logits: whole };
   }
 
-  /** A quick look; `show` gets the answer, or is never called if a newer look came before its turn. */
+  /** A quick look; `show` gets the answer, unless a newer look or `stopLooking` comes before. */
   look(prompt, show) {
     this.nextLook = { prompt, show };
     if (!this.looking) this.lookOn();
   }
 
   stopLooking() {
-    this.nextLook = null;
+    this.nextLook = this.wantedLook = null;
   }
 
   async lookOn() {
     this.looking = true;
     while (this.nextLook) {
-      const { prompt, show } = this.nextLook;
+      const look = (this.wantedLook = this.nextLook);
       this.nextLook = null;
       try {
-        const answer = await this.decode({ ...prompt, quick: true });
-        if (!this.nextLook) show(answer);
+        const answer = await this.decode({ ...look.prompt, quick: true });
+        if (!this.nextLook && this.wantedLook === look) look.show(answer);
       } catch (error) {
         console.warn(error);
       }
