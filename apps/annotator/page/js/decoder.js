@@ -8,10 +8,10 @@ export class Decoder {
     this.looking = false;
     this.nextLook = this.wantedLook = null;
     this.worker.onmessage = ({ data: { id, answer, error } }) => {
-      const { resolve, reject } = this.waiting.get(id);
+      const call = this.waiting.get(id);
       this.waiting.delete(id);
-      if (error) reject(new Error(error));
-      else resolve(answer);
+      if (error) call?.reject(new Error(error)); // what follows an answer may fail after it
+      else call?.resolve(answer);
     };
     this.worker.onerror = (event) => {
       event.preventDefault();

@@ -81,10 +81,10 @@ export class Drafts {
     const from = answer ?? draft.base;
     if (!from || !geometry) return draft.prior;
     if (!this.priors.has(from)) {
-      const logits = answer
+      const made = answer
         ? () => chosen(answer, geometry)
         : () => logitsOf(rle.decode(draft.base.segmentation), geometry);
-      this.priors.set(from, { id: ++priors, logits });
+      this.priors.set(from, { id: ++priors, logits: once(made) });
     }
     return this.priors.get(from);
   }
@@ -157,6 +157,12 @@ export class Drafts {
     if (!answer?.single) return null;
     return { scores: answer.iou.slice(1), chosen: answer.token - 1 };
   }
+}
+
+/** A function that is asked for at every move of the pointer, and works once. */
+function once(make) {
+  let made;
+  return () => (made ??= make());
 }
 
 async function chosen(answer, { low }) {
