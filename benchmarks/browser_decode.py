@@ -3,9 +3,8 @@
     python benchmarks/browser_decode.py [--clicks N] [--models tiny vit_b] [--json FILE]
 
 The annotator is served from this process and used as people use it: N clicks on a photo, one after the other.
-The page itself measures each decode (`performance.measure("decode")`): that of the look on the pointer's way
-there, and that of the click, which begins while the page still draws the look. The first ten of each are left
-out. Models:
+The page itself measures each decode (`performance.measure("decode")`): one for each click, that of the look
+which it takes as the pointer arrives; the first ten are left out. Models:
 `tiny`, and ViT-B's decoder (an embedding of 64 x 64 x 256) wired so that a click is answered by blobs: random
 weights answer with noise, whose outlines keep the page busy for seconds beside the decoder. With as many
 threads as the machine has cores, and with one. Needs Chromium, playwright, and onnxruntime-web (`make setup`,
@@ -101,27 +100,19 @@ def _row(browser: Any, address: str, clicks: int) -> dict[str, Any]:
         page.wait_for_selector("#choices:not([hidden])")
         page.keyboard.press("Escape")
         page.wait_for_selector("#choices", state="hidden")
-    entries = page.evaluate(
-        "() => performance.getEntriesByName('decode').map((entry) => [entry.detail.quick, entry.duration])"
-    )
+    spent = page.evaluate("() => performance.getEntriesByName('decode').map((entry) => entry.duration)")
     isolated = page.evaluate("() => crossOriginIsolated")
     runtime = page.text_content("#speed").partition(", ")[2]
     page.close()
-    looks = [milliseconds for quick, milliseconds in entries if quick]
-    made = [milliseconds for quick, milliseconds in entries if not quick]
+    spent = sorted(spent[WARM_UP:])
+    places = {"median_ms": len(spent) / 2, "p10_ms": len(spent) / 10, "p90_ms": len(spent) * 0.9}
     return {
         "runtime": runtime,
         "isolated": isolated,
-        "look": _spread(looks[WARM_UP:]),
-        "click": _spread(made[WARM_UP:]),
+        **{name: round(spent[int(place)], 1) for name, place in places.items()},
+        "decodes": len(spent),
         "load_average": round(os.getloadavg()[0], 1),
     }
-
-
-def _spread(milliseconds: list[float]) -> dict[str, float]:
-    spent = sorted(milliseconds)
-    places = {"median_ms": len(spent) / 2, "p10_ms": len(spent) / 10, "p90_ms": len(spent) * 0.9}
-    return {name: round(spent[int(place)], 1) for name, place in places.items()}
 
 
 if __name__ == "__main__":

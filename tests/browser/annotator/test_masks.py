@@ -96,6 +96,33 @@ def test_the_three_masks_and_the_next_click(annotator: Annotator, composer: Comp
     assert iou(mask_of(record), expected.masks[0]) >= 0.99
 
 
+def test_a_click_where_the_pointer_is_takes_the_look_that_was_taken(
+    annotator: Annotator, composer: Composer
+) -> None:
+    page, decodes = annotator.page, "() => performance.getEntriesByName('decode').length"
+    x, y = annotator.place(0.5, 0.4)
+    page.mouse.move(x, y)
+    page.wait_for_function(f"{decodes} === 1")
+    page.mouse.click(x, y)
+    annotator.answered()
+    assert page.evaluate(decodes) == 1
+    annotator.click(0.55, 0.45)  # another place, and from the answer before: another look
+    page.wait_for_selector("#choices", state="hidden")
+    page.wait_for_function(f"{decodes} >= 2")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#masks li[data-kind=kept]")
+    annotator.saved()
+    (record,) = annotator.document()["annotations"]
+    points = record["point_coords"]
+    scene = composer.open(annotator.folder / "bus.jpg")
+    three = scene.run(Points(points[:1], masks="all"))
+    best = int(np.argmax(three.predicted_iou))
+    assert isinstance(three.low_res_logits, torch.Tensor)
+    logits = three.low_res_logits[best : best + 1]
+    expected = scene.run(Points(points, record["point_labels"], mask_logits=logits))
+    assert iou(mask_of(record), expected.masks[0]) >= 0.99
+
+
 def test_a_box(annotator: Annotator, composer: Composer) -> None:
     page = annotator.page
     page.keyboard.press("b")

@@ -48,10 +48,7 @@ export class Decoder {
     const later = prompt.quick ? null : ++this.count, whole = later && this.expect(later);
     whole?.catch(() => {}); // whoever waits for them is told
     const answer = await this.ask("decode", { ...prompt, prior: logits, later });
-    if (performance.getEntriesByName("decode").length > 500) performance.clearMeasures("decode");
-    performance.measure("decode", {
-      start: performance.now() - answer.milliseconds, duration: answer.milliseconds, detail: { quick: prompt.quick },
-    });
+    if (answer.milliseconds !== null) measured(answer.milliseconds);
     return { ...answer, logits: whole };
   }
 
@@ -79,4 +76,9 @@ export class Decoder {
     }
     this.looking = false;
   }
+}
+
+function measured(duration) {
+  if (performance.getEntriesByName("decode").length > 500) performance.clearMeasures("decode");
+  performance.measure("decode", { start: performance.now() - duration, duration });
 }
