@@ -72,7 +72,7 @@ class PromptSide:
         else:
             with_image, squares = with_image * self._scale, block.squares * self._scale.square()
         squares = squares + ((products + with_image) * self._weights).sum(0, keepdim=True)
-        scale = torch.rsqrt(squares / self._rows.shape[1] + norm.eps)
+        scale = torch.rsqrt(squares.clamp(min=0) / self._rows.shape[1] + norm.eps)
         self._weights = self._weights * scale
         self._scale = scale if self._scale is None else self._scale * scale
         self._rows = self._rows * norm.weight

@@ -133,7 +133,7 @@ class LowRankSide:
         wide = torch.promote_types(products.dtype, torch.float32)
         squares = products.mul_(mixed).sum(1, keepdim=True, dtype=wide)
         squares += block.squares if self._scale is None else self._scale.square() * block.squares
-        scale = torch.rsqrt(squares / rows.shape[2] + norm.eps)
+        scale = torch.rsqrt(squares.clamp_(min=0) / rows.shape[2] + norm.eps)  # a sum of rounded products
         mixed *= scale
         self._scale = scale if self._scale is None else self._scale * scale
         self._rows = rows * norm.weight

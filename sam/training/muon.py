@@ -2,9 +2,9 @@
 
 AdamW scales each number of a gradient by itself; the update of a matrix is then led by a few directions. Muon
 gives all directions of a matrix the same size, by a few Newton-Schulz steps, which are products of the matrix
-with itself. What is no matrix (biases, norms, embeddings, the first layer's and the last ones' few channels)
-is left to AdamW. An update has the size of one of AdamW's (Liu et al., 2025), so that both take the same
-learning rate and decay.
+with itself. What is no matrix (biases, norms, embeddings), and convolutions from or to a few channels, are
+left to AdamW. An update has the size of one of AdamW's (Liu et al., 2025), so that both take the same rate
+and decay.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MATRICES = "matrices"
 MOMENTUM = 0.95
 STEPS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the odd polynomial whose repetition brings singular values near 1, to within a third (Jordan et al.)."""
+"""Of the odd polynomial whose repetition brings singular values near 1: most to .7 to 1.2 (Jordan et al.)."""
 SIZE = 0.2
 """Root mean square of an update at a learning rate of 1: about AdamW's (Liu et al.)."""
 FEW = 8

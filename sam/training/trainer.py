@@ -1,4 +1,4 @@
-"""The training loop: canvases, simulated interaction, AdamW, EMA, exact resume, early stop."""
+"""The training loop: canvases, simulated interaction, optimiser, EMA, exact resume, early stop."""
 
 from __future__ import annotations
 

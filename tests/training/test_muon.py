@@ -92,3 +92,34 @@ def test_a_step() -> None:
         moved = float((found[name] - start).pow(2).mean().sqrt())
         # Singular values of .7 to 1.2, as many as the shorter side: a mean square of one over the longer.
         assert 0.6 < moved / (rate * SIZE) < 1.3, name
+
+
+def test_two_steps_of_a_layer() -> None:
+    """Momentum that looks ahead, decay and rate, written out; for what is a matrix in several ways."""
+    rate, decay, beta = 0.02, 0.3, 0.95
+    kinds = (
+        torch.nn.Linear(12, 20),
+        torch.nn.Conv2d(24, 48, 3, groups=2),
+        torch.nn.ConvTranspose2d(16, 9, 2),
+    )
+    layers = torch.nn.ModuleList(kinds)
+    shapes = {"0.weight": (20, 12), "1.weight": (2, 24, 108), "2.weight": (16, 36)}
+    assert matrices(layers) == shapes
+    parameters = {name: dict(layers.named_parameters())[name] for name in shapes}
+    expected = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    group = {"params": list(parameters.values()), MATRICES: list(shapes.values())}
+    optimiser = Muon([group], lr=rate, weight_decay=decay)
+    generator = torch.Generator().manual_seed(2)
+    momentum = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    for _ in range(2):
+        for name, parameter in parameters.items():
+            gradient = torch.randn(parameter.shape, generator=generator)
+            parameter.grad = gradient.clone()
+            momentum[name] = beta * momentum[name] + (1 - beta) * gradient
+            ahead = (1 - beta) * gradient + beta * momentum[name]
+            update = orthogonal(ahead.reshape(shapes[name])).reshape(parameter.shape)
+            size = SIZE * max(shapes[name][-2:]) ** 0.5
+            expected[name] = (1 - rate * decay) * expected[name] - rate * size * update
+        optimiser.step()
+    for name, parameter in parameters.items():
+        torch.testing.assert_close(parameter.detach(), expected[name])

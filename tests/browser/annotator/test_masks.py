@@ -54,12 +54,37 @@ STUB = """async (stops) => {
   const decoder = new Decoder(), shown = [];
   window.Worker = real;
   decoder.look({ points: [] }, (answer) => shown.push(answer.token));
+  await new Promise((done) => setTimeout(done));
   if (stops) decoder.stopLooking();
-  await Promise.resolve();
   worker.onmessage({ data: { id: worker.asked[0].id, answer: { token: 7, milliseconds: 1 } } });
   await new Promise((done) => setTimeout(done));
   return shown;
 }"""
+
+
+LATE = """async () => {
+  const real = window.Worker;
+  let worker;
+  window.Worker = class {
+    constructor() { worker = this; this.asked = []; }
+    postMessage(message) { this.asked.push(message); }
+  };
+  const { Decoder } = await import(new URL("page/js/decoder.js", document.baseURI).href);
+  const decoder = new Decoder();
+  window.Worker = real;
+  decoder.open(new ArrayBuffer(8));
+  const prior = () => new Promise((done) => setTimeout(() => done(null), 20));
+  decoder.decode({ points: [], prior, quick: false }).catch(() => {});
+  decoder.open(new ArrayBuffer(8));
+  worker.onmessage({ data: { id: worker.asked[0].id, answer: { geometry: { low: [4, 4] } } } });
+  await new Promise((done) => setTimeout(done, 60));
+  return { geometry: decoder.geometry ?? null, photos: worker.asked.map((message) => message.value.photo) };
+}"""
+
+
+def test_what_was_asked_of_one_photo_is_not_answered_of_the_next(annotator: Annotator) -> None:
+    """The geometry of a photo that was turned over is not taken; a decode says of which photo it is."""
+    assert annotator.page.evaluate(LATE) == {"geometry": None, "photos": [1, 2, 1]}
 
 
 def test_a_look_that_is_late_is_not_shown(annotator: Annotator) -> None:

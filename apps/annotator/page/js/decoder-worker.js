@@ -8,22 +8,21 @@ const SMALL = 600; // side of the square, pixels: a decoder of so few cells take
 
 const PADDING = -32; // logits where a photo does not reach, until they are needed
 
-let ort, graphs, square, backend, image, click, mask, photo, rest;
+let ort, graphs, square, backend, image, click, mask, photo;
 let threads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
 
-const handlers = { start, open, decode, draw };
+const handlers = { start, open, decode, whole, draw };
 
 // One after the other: a session runs one call at a time.
 let turn = Promise.resolve();
 self.onmessage = ({ data: { id, name, value } }) => {
   turn = turn.then(async () => {
     try {
+      const opens = name === "start" || name === "open";
+      if (!opens && value.photo !== photo?.number) throw new Error("another photo was opened");
       self.postMessage({ id, answer: await handlers[name](value) });
-      if (value?.later) self.postMessage({ id: value.later, answer: await rest() });
     } catch (error) {
-      for (const one of [id, value?.later]) {
-        if (one) self.postMessage({ id: one, error: String(error?.message ?? error) });
-      }
+      self.postMessage({ id, error: String(error?.message ?? error) });
     }
   });
 };
@@ -66,7 +65,7 @@ async function session(address) {
 }
 
 /** Take a photo's embedding, in the layout of safetensors, and work out what no prompt changes. */
-async function open(buffer) {
+async function open({ buffer, photo: number }) {
   const length = Number(new DataView(buffer).getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, length)));
   const { __metadata__: sizes, ...entries } = header;
@@ -80,9 +79,10 @@ async function open(buffer) {
   const geometry = { inputSize, originalSize, square, low: [4 * height, 4 * width] };
   const tensors = await image.run(embedding);
   photo = {
+    number,
     tensors,
     geometry,
-    seen: upperLeft(tensors.upscaled, [height, width].map((count, axis) =>
+    filled: upperLeft(tensors.upscaled, [height, width].map((count, axis) =>
       Math.min(count, Math.ceil((inputSize[axis] * count) / square) + 1))), // one more, for what is between cells
     last: null,
     none: new ort.Tensor("float32", new Float32Array(height * width), [1, height * width]),
@@ -95,7 +95,9 @@ async function open(buffer) {
 
 /** Of a (D, height, width) tensor the upper left rows and columns. */
 function upperLeft(tensor, [rows, columns]) {
-  const [depth, height, width] = tensor.dims, data = new Float32Array(depth * rows * columns);
+  const [depth, height, width] = tensor.dims;
+  if (rows === height && columns === width) return tensor;
+  const data = new Float32Array(depth * rows * columns);
   for (let i = 0; i < depth * rows; i++) {
     const from = (Math.floor(i / rows) * height + (i % rows)) * width;
     data.set(tensor.data.subarray(from, from + columns), i * columns);
@@ -104,9 +106,7 @@ function upperLeft(tensor, [rows, columns]) {
 }
 
 /**
- * Answer prompts; a click where the pointer is already is answered by the look that was taken there. Masks are
- * drawn where the photo is; what is beside it in the padded square belongs to the logits that go into a next
- * prompt, and is drawn after the answer (`rest`).
+ * Answer a prompt; a click where the pointer is already is answered by the look that was taken there.
  * @param points [[x, y, label], ...] and box [x1, y1, x2, y2] or null, in pixels of the photo.
  * @param prior logits of an earlier answer, or null; `priorId` tells whether they are those of the last call.
  * @param quick draw a small mask of the best answer, for a pointer on its way.
@@ -116,12 +116,13 @@ async function decode({ points, box, prior, priorId, quick }) {
   let milliseconds = null; // nothing was decoded
   if (photo.last?.key !== key) {
     const began = performance.now();
-    photo.last = { key, ...(await answered(points, box, prior, priorId)) };
+    // Drawn where the photo is: what is beside it in the padded square nobody sees.
+    const answer = await click.run({ ...(await feeds(points, box, prior, priorId)), upscaled: photo.filled });
+    const logits = padded(answer.low_res_masks, photo.geometry.low), iou = Array.from(answer.iou_predictions.data);
+    photo.last = { key, logits, iou };
     milliseconds = performance.now() - began;
   }
-  const { feeds, logits, iou } = photo.last, { geometry } = photo;
-  const whole = photo.seen.data.length === photo.tensors.upscaled.data.length;
-  rest = async () => (whole ? logits : (await click.run(feeds)).low_res_masks.data);
+  const { logits, iou } = photo.last, { geometry } = photo;
   const single = points.length === 1 && !box && !prior;
   const token = single ? 1 + iou.slice(1).indexOf(Math.max(...iou.slice(1))) : 0;
   const size = geometry.low[0] * geometry.low[1];
@@ -130,12 +131,15 @@ async function decode({ points, box, prior, priorId, quick }) {
   return { ...drawn, scale, iou, token, single, milliseconds };
 }
 
-async function answered(points, box, prior, priorId) {
-  const { tensors, geometry } = photo;
+/** The logits of an answer on the whole square, which go into the next prompt. */
+async function whole({ points, box, prior, priorId }) {
+  const answer = await click.run(await feeds(points, box, prior, priorId));
+  return answer.low_res_masks.data;
+}
+
+async function feeds(points, box, prior, priorId) {
   const given = prior ? await earlier(prior, priorId) : photo.none;
-  const feeds = { ...tensors, given, ...prompt(points, box, geometry) };
-  const answer = await click.run({ ...feeds, upscaled: photo.seen });
-  return { feeds, logits: padded(answer.low_res_masks, geometry.low), iou: Array.from(answer.iou_predictions.data) };
+  return { ...photo.tensors, given, ...prompt(points, box, photo.geometry) };
 }
 
 /** Logits of the whole square, of (4, rows, columns) of its upper left. */

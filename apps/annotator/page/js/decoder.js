@@ -4,14 +4,14 @@ export class Decoder {
   constructor() {
     this.worker = new Worker(new URL("./decoder-worker.js", import.meta.url), { type: "module" });
     this.waiting = new Map();
-    this.count = 0;
+    this.count = this.photo = 0;
     this.looking = false;
     this.nextLook = this.wantedLook = null;
     this.worker.onmessage = ({ data: { id, answer, error } }) => {
-      const call = this.waiting.get(id);
+      const { resolve, reject } = this.waiting.get(id);
       this.waiting.delete(id);
-      if (error) call?.reject(new Error(error)); // what follows an answer may fail after it
-      else call?.resolve(answer);
+      if (error) reject(new Error(error));
+      else resolve(answer);
     };
     this.worker.onerror = (event) => {
       event.preventDefault();
@@ -21,35 +21,33 @@ export class Decoder {
   }
 
   ask(name, value, transfer = []) {
-    const id = ++this.count, answer = this.expect(id);
-    this.worker.postMessage({ id, name, value }, transfer);
-    return answer;
-  }
-
-  expect(id) {
-    return new Promise((resolve, reject) => this.waiting.set(id, { resolve, reject }));
+    const id = ++this.count;
+    return new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject });
+      this.worker.postMessage({ id, name, value }, transfer);
+    });
   }
 
   start(options) {
     return this.ask("start", options);
   }
 
+  /** Give the worker another photo. Its geometry comes back; whoever still wants that photo keeps it. */
   async open(buffer) {
-    const { geometry } = await this.ask("open", buffer, [buffer]);
-    this.geometry = geometry;
+    const photo = ++this.photo;
+    return (await this.ask("open", { buffer, photo }, [buffer])).geometry;
   }
 
   /**
-   * Masks for a prompt, as the worker describes them; `prior` is null or a function that gives logits.
-   * The answer's own `logits` are a promise: they are whole a little later than the mask. A quick look has none.
+   * Masks for a prompt, as the worker describes them; `prior` is null or a function that promises logits.
+   * The answer's own `logits` are such a function: on the whole square they take another decode. A look has none.
    */
   async decode({ prior, ...prompt }) {
-    const logits = prior && (await prior());
-    const later = prompt.quick ? null : ++this.count, whole = later && this.expect(later);
-    whole?.catch(() => {}); // whoever waits for them is told
-    const answer = await this.ask("decode", { ...prompt, prior: logits, later });
+    const { photo } = this;
+    const asked = { ...prompt, prior: prior && (await prior()), photo };
+    const answer = await this.ask("decode", asked);
     if (answer.milliseconds !== null) measured(answer.milliseconds);
-    return { ...answer, logits: whole };
+    return { ...answer, logits: prompt.quick ? null : once(() => this.ask("whole", asked)) };
   }
 
   /** A quick look; `show` gets the answer, unless a newer look or `stopLooking` comes before. */
@@ -68,6 +66,8 @@ export class Decoder {
       const look = (this.wantedLook = this.nextLook);
       this.nextLook = null;
       try {
+        await look.prompt.prior?.(); // which may take a decode: the pointer may be elsewhere by then
+        if (this.nextLook || this.wantedLook !== look) continue;
         const answer = await this.decode({ ...look.prompt, quick: true });
         if (!this.nextLook && this.wantedLook === look) look.show(answer);
       } catch (error) {
@@ -76,6 +76,15 @@ export class Decoder {
     }
     this.looking = false;
   }
+}
+
+/** A function that promises what `make` gives, and makes it once; what failed is made again. */
+export function once(make) {
+  let made = null;
+  return () => (made ??= Promise.resolve().then(make).catch((error) => {
+    made = null;
+    throw error;
+  }));
 }
 
 function measured(duration) {

@@ -2,11 +2,12 @@
 //
 // A draft is a value that never changes: { uid, old, points, box, choice, prior, base, strokes, label, source }.
 // `old` is whether it is a mask of the list that is being changed; `prior` is { id, logits } of the answer before,
-// which goes into the next one (the paper's protocol), `logits` being a function that gives them or a promise of
-// them; `base` is a mask that was there before any prompt.
+// which goes into the next one (the paper's protocol), `logits` being a function that promises them;
+// `base` is a mask that was there before any prompt.
 // What the decoder answers is kept beside it, so that undo need not ask again.
 
 import { withStrokes } from "./brush.js";
+import { once } from "./decoder.js";
 import * as rle from "./rle.js";
 import { newUid } from "./store.js";
 import { logitsOf } from "./upsample.js";
@@ -104,7 +105,8 @@ export class Drafts {
       this.answers.set(draft, answer);
     }
     if (!answer.drawn) {
-      answer.drawn = await this.decoder.ask("draw", { logits: await chosen(answer, this.decoder.geometry) });
+      const { photo, geometry } = this.decoder;
+      answer.drawn = await this.decoder.ask("draw", { logits: await chosen(answer, geometry), photo });
       this.masks.delete(draft);
     }
   }
@@ -159,13 +161,7 @@ export class Drafts {
   }
 }
 
-/** A function that is asked for at every move of the pointer, and works once. */
-function once(make) {
-  let made;
-  return () => (made ??= make());
-}
-
 async function chosen(answer, { low }) {
   const size = low[0] * low[1];
-  return (await answer.logits).slice(answer.token * size, (answer.token + 1) * size);
+  return (await answer.logits()).slice(answer.token * size, (answer.token + 1) * size);
 }

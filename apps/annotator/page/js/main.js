@@ -113,8 +113,9 @@ async function openEmbedding(embedding, current) {
   panel.wait("Looking at the photo…");
   const [buffer] = await Promise.all([embedding, decoder.ready]);
   if (!current()) return;
-  await decoder.open(buffer);
+  const geometry = await decoder.open(buffer);
   if (!current()) return;
+  decoder.geometry = geometry;
   document.body.dataset.ready = key;
   editor.refresh();
   const after = project.photos[project.photos.findIndex((photo) => photo.key === key) + 1];
