@@ -122,7 +122,7 @@ def test_one_engine_answers_all_of_them(
     rows = browser.get("/annotate/api/projects/" + _project(browser)).json()["photos"]
     key = next(row["key"] for row in rows if row["name"] == "a.png")
     where = f"/annotate/api/projects/{_project(browser)}/photos/{key}"
-    assert b"first_keys" in browser.get(f"{where}/embedding").content[:600]
+    assert b'"image_embeddings"' in browser.get(f"{where}/embedding").content[:600]
     assert browser.post(f"{where}/prefill").status_code == 200
     assert engine.composer.cache.stats.encodes == cache + 1
     assert engine.stats.answered == before.answered + 4, "each of them was a job of the engine"
