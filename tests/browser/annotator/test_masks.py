@@ -43,7 +43,7 @@ def test_a_click_gives_the_mask_that_python_gives(annotator: Annotator, composer
         assert abs(record["stability_score"] - expected.stability[0]) < 0.01
 
 
-STUB = """async (stops) => {
+STUBBED = """
   const real = window.Worker;
   let worker;
   window.Worker = class {
@@ -53,44 +53,39 @@ STUB = """async (stops) => {
   const { Decoder } = await import(new URL("page/js/decoder.js", document.baseURI).href);
   const decoder = new Decoder(), shown = [];
   window.Worker = real;
-  decoder.look({ points: [] }, (answer) => shown.push(answer.token));
-  await new Promise((done) => setTimeout(done));
+  const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+  const answer = (i, value) => worker.onmessage({ data: { id: worker.asked[i].id, answer: value } });
+"""
+"""The page's decoder, with a worker that does what the test says."""
+
+LATE_LOOK = f"""async (stops) => {{{STUBBED}
+  decoder.look({{ points: [] }}, (found) => shown.push(found.token));
+  await pause(0);
   if (stops) decoder.stopLooking();
-  worker.onmessage({ data: { id: worker.asked[0].id, answer: { token: 7, milliseconds: 1 } } });
-  await new Promise((done) => setTimeout(done));
+  answer(0, {{ token: 7, milliseconds: 1 }});
+  await pause(0);
   return shown;
-}"""
-
-
-LATE = """async () => {
-  const real = window.Worker;
-  let worker;
-  window.Worker = class {
-    constructor() { worker = this; this.asked = []; }
-    postMessage(message) { this.asked.push(message); }
-  };
-  const { Decoder } = await import(new URL("page/js/decoder.js", document.baseURI).href);
-  const decoder = new Decoder();
-  window.Worker = real;
+}}"""
+TURNED_OVER = f"""async () => {{{STUBBED}
   decoder.open(new ArrayBuffer(8));
-  const prior = () => new Promise((done) => setTimeout(() => done(null), 20));
-  decoder.decode({ points: [], prior, quick: false }).catch(() => {});
+  const prior = () => pause(20).then(() => null);
+  decoder.decode({{ points: [], prior, quick: false }}).catch(() => {{}});
   decoder.open(new ArrayBuffer(8));
-  worker.onmessage({ data: { id: worker.asked[0].id, answer: { geometry: { low: [4, 4] } } } });
-  await new Promise((done) => setTimeout(done, 60));
-  return { geometry: decoder.geometry ?? null, photos: worker.asked.map((message) => message.value.photo) };
-}"""
+  answer(0, {{ geometry: {{ low: [4, 4] }} }});
+  await pause(60);
+  return {{ geometry: decoder.geometry ?? null, photos: worker.asked.map((message) => message.value.photo) }};
+}}"""
 
 
 def test_what_was_asked_of_one_photo_is_not_answered_of_the_next(annotator: Annotator) -> None:
     """The geometry of a photo that was turned over is not taken; a decode says of which photo it is."""
-    assert annotator.page.evaluate(LATE) == {"geometry": None, "photos": [1, 2, 1]}
+    assert annotator.page.evaluate(TURNED_OVER) == {"geometry": None, "photos": [1, 2, 1]}
 
 
 def test_a_look_that_is_late_is_not_shown(annotator: Annotator) -> None:
     """The pointer has left, or has clicked: the look that the decoder was at is of no use any more."""
-    assert annotator.page.evaluate(STUB, False) == [7]
-    assert annotator.page.evaluate(STUB, True) == []
+    assert annotator.page.evaluate(LATE_LOOK, False) == [7]
+    assert annotator.page.evaluate(LATE_LOOK, True) == []
 
 
 def test_the_three_masks_and_the_next_click(annotator: Annotator, composer: Composer) -> None:
