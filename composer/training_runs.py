@@ -47,7 +47,18 @@ _NEWER: dict[str, Any] = {
     key: json.loads(json.dumps(value.default))
     for key, value in TrainingConfig.__dataclass_fields__.items()
     if key
-    in ("optimiser", "schedule", "decay_at", "layer_decay", "drop_path", "freeze_encoder", "distill", "text")
+    in (
+        "optimiser",
+        "schedule",
+        "decay_at",
+        "layer_decay",
+        "drop_path",
+        "freeze_encoder",
+        "distill",
+        "text",
+        "box_noise",
+        "deepest_share",
+    )
 }
 """Settings that earlier versions did not have, as a run of theirs had them."""
 
@@ -257,6 +268,14 @@ def training_dtype(device: torch.device, precision: str) -> torch.dtype:
     return torch.float32 if choice.dtype == torch.float16 else choice.dtype
 
 
+def _as_now(found: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier version wrote of a run, with the settings that it did not have."""
+    sampling = found.get("sampling")
+    if isinstance(sampling, dict):
+        found = {**found, "sampling": {"photos": 1.0, **sampling}}
+    return {**_NEWER, **found}
+
+
 def claim_folder(folder: Path, run: TrainingRun) -> None:
     """Make ``folder`` this run's own; in one that holds this run already, training goes on.
 
@@ -271,9 +290,8 @@ def claim_folder(folder: Path, run: TrainingRun) -> None:
             found = json.loads(path.read_text())
         except (OSError, ValueError):
             found = None
-        found = found if isinstance(found, dict) else {}
-        if {**_NEWER, **found} != told:
-            found = {**_NEWER, **found} if found else {}
+        found = _as_now(found) if isinstance(found, dict) and found else {}
+        if found != told:
             other = sorted(k for k in {*told, *found} if k not in told or found.get(k) != told[k])
             raise UsageError(
                 f"{folder}: holds a run with other settings ({', '.join(other)}); "

@@ -15,10 +15,7 @@ follow from the same parts: the mean by taking each row's own mean off, the vari
 with each other and with S. A mask that is given with a prompt is such a mixture from the start: of the last
 layer of its encoder.
 
-The weights that a head gives the tokens sum to 1 at each position, so the last token's part is the same at
-all of them: one row for all heads, and the other tokens' rows are what they differ by.
-
-For the published decoder and one click (r = 98, C = 256) that is a quarter of the products and of the memory
+For the published decoder and one click (r = 113, C = 256) that is a quarter of the products and of the memory
 of the published order of work. Nothing is approximated; sums are added up in another order.
 """
 
@@ -48,7 +45,6 @@ class LowRankSide:
         self._shared = shared
         self._scale: Tensor | None = None  # (N, 1, L); None: 1
         self._rows: Tensor | None = None  # (N, r, C)
-        self._said: list[tuple[Tensor, Tensor]] = []  # of each block, as `add` has them
         # (N, rank, L), of which the first r rows are filled.
         self._weights = shared.upscaled.new_empty(prompts, rank, size[0] * size[1])
         self._given = 0 if given is None else given.shape[1]
@@ -90,50 +86,43 @@ class LowRankSide:
         projected = F.linear(self._rows, projection).unflatten(2, (heads, -1)).transpose(1, 2)
         return out + torch.matmul(small, projected)
 
-    def add(self, weights: Tensor, values: Tensor, block: SharedBlock, norm: torch.nn.LayerNorm) -> None:
+    def add(
+        self, weights: Tensor, values: list[Tensor], block: SharedBlock, norm: torch.nn.LayerNorm
+    ) -> None:
         """Add what the tokens say at each position, and normalise.
 
         Args:
-            weights: (N, H, T, L) how much of each token; over the tokens they sum to 1.
-            values: (N, H, T, d) what they say, before it is projected.
+            weights: (N, H, T, L) how much of each.
+            values: (N, H, T, d) before they are projected, of this block and all before it.
             block: where it stands.
             norm: the block's.
         """
-        heads, tokens = weights.shape[1:3]
-        others, step = tokens - 1, heads * (tokens - 1)
-        last = values[:, :, -1:]
-        self._said.append((values[:, :, :-1] - last, last))
-        filled = 0 if self._rows is None else self._rows.shape[1]
-        # The last token of each head has what the others leave: it is everywhere, and they differ from it.
-        everywhere = torch.matmul(last, block.rows).sum(1)
-        constants, constants_crossed = block.constants
-        if len(constants):  # what the norm before this block added, the same in all prompts
-            everywhere = everywhere + constants[-1]
+        n, heads, tokens, _ = weights.shape
+        step = heads * tokens
         parts = [] if self._rows is None else [centred(self._rows)]
-        said = torch.matmul(self._said[-1][0], block.rows).flatten(1, 2)
-        rows = torch.cat([*parts, everywhere, said], 1)
-        self._weights[:, filled] = 1
-        mixed = self._weights[:, : filled + 1 + step]
-        mixed[:, filled + 1 :].unflatten(1, (heads, others)).copy_(weights[:, :, :-1])
-        self._rows = rows
+        filled = 0 if self._rows is None else self._rows.shape[1]
+        constants, constants_crossed = block.constants
+        if len(constants):
+            parts.append(constants[-1].expand(n, 1, -1))
+            self._weights[:, filled] = 1
+            filled += 1
+        self._weights[:, filled : filled + step].unflatten(1, (heads, tokens)).copy_(weights)
+        rows = torch.cat([*parts, torch.matmul(values[-1], block.rows).flatten(1, 2)], 1)
+        self._rows, mixed = rows, self._weights[:, : filled + step]
         # |x|^2 = scale^2 |S|^2 + sum over r of w_r (2 scale S.R_r + sum over q of R_r.R_q w_q)
         products = torch.bmm(torch.bmm(rows, rows.transpose(1, 2)), mixed)
         twice = torch.full_like(mixed[:, :1], 2) if self._scale is None else 2 * self._scale
         if self._given:
             products[:, : self._given].addcmul_(twice, block.given)
-        at = self._given
-        for number, ((differ, alike), crossed) in enumerate(zip(self._said, block.crossed, strict=True)):
-            row = _for_all(alike, crossed).sum(1)
-            if number:
-                row = row + constants_crossed[number - 1]
-            products[:, at : at + 1].addcmul_(twice, row)
-            mine = products[:, at + 1 : at + 1 + step].unflatten(1, (heads, others))
-            mine.addcmul_(_for_all(differ, crossed), twice[:, None])
-            at += 1 + step
+        for i, (vectors, crossed) in enumerate(zip(values, block.crossed, strict=True)):
+            mine = products[:, self._given + i * (step + 1) :][:, :step].unflatten(1, (heads, tokens))
+            mine.addcmul_(_for_all(vectors, crossed), twice[:, None])
+        for i, crossed in enumerate(constants_crossed):
+            products[:, self._given + step + i * (step + 1)].addcmul_(twice[:, 0], crossed)
         wide = torch.promote_types(products.dtype, torch.float32)
         squares = products.mul_(mixed).sum(1, keepdim=True, dtype=wide)
         squares += block.squares if self._scale is None else self._scale.square() * block.squares
-        scale = torch.rsqrt(squares.clamp_(min=0) / rows.shape[2] + norm.eps)  # a sum of rounded products
+        scale = torch.rsqrt(squares / rows.shape[2] + norm.eps)
         mixed *= scale
         self._scale = scale if self._scale is None else self._scale * scale
         self._rows = rows * norm.weight
@@ -190,6 +179,7 @@ def attend_shared(
     heads = transformer.final_attn_token_to_image.num_heads
     most = rank(transformer, tokens.shape[1]) + (0 if given is None else given.shape[1])
     side = LowRankSide(shared, size, len(tokens), most, given)
+    said: list[Tensor] = []
     for layer, block in zip(transformer.layers, shared.blocks, strict=True):
         assert isinstance(layer, TwoWayAttentionBlock)
         tokens = layer.attend_tokens(tokens, token_pe)
@@ -209,7 +199,8 @@ def attend_shared(
         placed = tokens + token_pe
         keys = _split(back.k_proj(placed), heads) / math.sqrt(back.head_width)
         weights = side.scores(keys, back.q_proj.weight, block.queries).softmax(2)
-        side.add(weights, _split(back.v_proj(tokens), heads), block, layer.norm4)
+        said.append(_split(back.v_proj(tokens), heads))
+        side.add(weights, said, block, layer.norm4)
     final = transformer.final_attn_token_to_image
     tokens, token_pe = tokens[:, :read], token_pe[:, :read]
     seen = _look(final, side, tokens + token_pe, shared.keys, shared.values, shared.value_shift)
@@ -219,7 +210,7 @@ def attend_shared(
 def rank(transformer: TwoWayTransformer, tokens: int) -> int:
     """Rows of the image side of prompts of so many tokens."""
     heads, depth = transformer.final_attn_token_to_image.num_heads, len(transformer.layers)
-    return depth * (heads * (tokens - 1) + 1)
+    return depth * heads * tokens + depth - 1
 
 
 def _look(

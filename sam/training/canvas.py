@@ -42,6 +42,8 @@ class SamplingConfig:
             jitter is [.1, 2]; weak models learn more from a milder one).
         masks: targets on each canvas.
         min_area, max_area: share of the canvas that a target may cover.
+        photos: share of each set's photos that is drawn from at all, spread evenly over the set: what less data
+            would give.
         area_power: a segment is drawn in proportion to its area to this power: 0 draws all alike, 1 by area.
     """
 
@@ -55,6 +57,7 @@ class SamplingConfig:
     masks: int = 6
     min_area: float = 0.0008
     max_area: float = 0.9
+    photos: float = 1.0
     area_power: float = 0.25
 
 
@@ -151,7 +154,8 @@ class CanvasSampler:
 
     def _draw(self, rng: Random) -> Drawn:
         packed = self.sets[rng.choice(len(self.sets), p=self.shares)]
-        index = int(rng.integers(len(packed)))
+        drawn = max(1, round(len(packed) * self.config.photos))
+        index = int(rng.integers(drawn)) * len(packed) // drawn
         # The layer is drawn after the photo is read, as it always was: a seed goes on meaning the same.
         photo, layer = packed.photo(index), packed.draw_layer(index, rng)
         return Drawn(photo, packed.layer(index, layer), (packed, index, layer))

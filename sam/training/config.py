@@ -75,6 +75,9 @@ class TrainingConfig:
         vary_rounds: draw their number from 2 to ``rounds`` for every step; False: the paper's plan, see
             :func:`sam.training.interactive.plan_rounds`.
         box_share: probability that the first prompt is a box.
+        box_noise: of its sides, in sides of the box (paper: .1).
+        deepest_share: probability that a first click is at the point farthest from the mask's border, and not
+            anywhere on it (paper: 0).
         optimiser: ``adamw`` with betas (.9, .999), or ``muon``: see :mod:`sam.training.muon`.
         learning_rate, weight_decay, warmup_steps, clip_norm: of either.
         schedule: ``cosine`` down to a hundredth, or ``steps``: a tenth from each of ``decay_at`` on.
@@ -101,6 +104,8 @@ class TrainingConfig:
     rounds: int = 11
     vary_rounds: bool = True
     box_share: float = 0.5
+    box_noise: float = 0.1
+    deepest_share: float = 0.0
     optimiser: str = "adamw"
     learning_rate: float = 8e-4
     weight_decay: float = 0.1

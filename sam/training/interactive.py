@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
 FULL_SIZE_NOISE_LIMIT = 20.0
 """Largest box noise in pixels of a 1024-pixel input (App. A)."""
+BOX_NOISE = 0.1
+"""Its standard deviation, in sides of the box (App. A)."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +59,28 @@ def plan_rounds(rounds: int, vary: bool, generator: torch.Generator) -> list[boo
     return plan
 
 
-def first_point(target: Tensor, stride: int, generator: torch.Generator) -> Round:
+def first_point(target: Tensor, stride: int, generator: torch.Generator, deepest: float = 0.0) -> Round:
     """A point drawn uniformly from each mask.
 
     Args:
         target: (N, h, w) in {0, 1}, none empty, at ``1 / stride`` of the input.
         stride: pixels of the input per cell of ``target``.
         generator: source of randomness, on the CPU.
+        deepest: probability of the point farthest from the mask's border instead, where a careful person
+            clicks (App. D.1).
     """
-    points = sample_point(target > 0.5, stride, generator)[:, None]
-    return Round(points, torch.ones(len(target), 1, dtype=torch.long), None)
+    points = sample_point(target > 0.5, stride, generator)
+    if deepest:
+        careful = torch.rand(len(target), generator=generator) < deepest
+        for row in careful.nonzero()[:, 0].tolist():
+            points[row] = deepest_point(target[row]) * stride + (stride - 1) / 2
+    return Round(points[:, None], torch.ones(len(target), 1, dtype=torch.long), None)
 
 
-def first_box(target: Tensor, stride: int, generator: torch.Generator) -> Round:
-    """The box of each mask (N, h, w), moved by the paper's noise."""
+def first_box(target: Tensor, stride: int, generator: torch.Generator, noise: float = BOX_NOISE) -> Round:
+    """The box of each mask (N, h, w), moved by ``noise``; see :func:`noisy_boxes`."""
     side = target.shape[-1] * stride
-    boxes = noisy_boxes(mask_boxes(target, stride), side, generator)
+    boxes = noisy_boxes(mask_boxes(target, stride), side, generator, noise)
     return Round(torch.zeros(len(target), 0, 2), torch.zeros(len(target), 0, dtype=torch.long), boxes)
 
 
@@ -107,6 +117,14 @@ def sample_point(region: Tensor, stride: int, generator: torch.Generator) -> Ten
     return cell * stride + inside
 
 
+def deepest_point(mask: Tensor) -> Tensor:
+    """The cell (2,) x, y of a (h, w) mask, not empty, that is farthest from all outside; beyond it is outside."""
+    padded = np.pad((mask > 0.5).numpy().astype(np.uint8), 1)
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    row, column = divmod(int(distance.argmax()), distance.shape[1])
+    return torch.tensor([column - 1.0, row - 1.0])
+
+
 def mask_boxes(masks: Tensor, stride: int) -> Tensor:
     """Bounding boxes (N, 4) ``x1, y1, x2, y2`` in input pixels of (N, h, w) masks, none empty."""
     on = masks > 0.5
@@ -117,9 +135,9 @@ def mask_boxes(masks: Tensor, stride: int) -> Tensor:
     return torch.stack([x1, y1, x2, y2], 1).float() * stride - torch.tensor([0, 0, 1, 1])
 
 
-def noisy_boxes(boxes: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Move each coordinate by normal noise of 10 % of the box's side, at most 20 px of 1024."""
+def noisy_boxes(boxes: Tensor, side: int, generator: torch.Generator, share: float = BOX_NOISE) -> Tensor:
+    """Move each coordinate by normal noise of ``share`` of the box's side, at most 20 px of 1024."""
     limit = FULL_SIZE_NOISE_LIMIT * side / 1024
     sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-    noise = torch.randn(boxes.shape, generator=generator) * 0.1 * sides
+    noise = torch.randn(boxes.shape, generator=generator) * share * sides
     return (boxes + noise.clamp(-limit, limit)).clamp(0, side - 1)

@@ -19,7 +19,6 @@ from sam.training.teacher import Teacher, decode_all, embedding_loss, teaching_l
 
 TARGET_STRIDE = 4
 POINT, BOX, TEXT = range(3)
-_BEGIN = {POINT: first_point, BOX: first_box}
 
 
 class Objective(nn.Module):
@@ -139,17 +138,21 @@ class Objective(nn.Module):
             rows = (begun == kind).nonzero()[:, 0]
             if not len(rows):
                 continue
-            if kind == TEXT:
-                assert texts is not None
-                prompt = first_text(texts[rows])
-            else:
-                prompt = _BEGIN[kind](targets[rows], TARGET_STRIDE, generator)
+            prompt = self._begin(kind, targets[rows], None if texts is None else texts[rows], generator)
             images = (rows // (len(targets) // len(encoded.image_embedding))).to(device)
             found = self._interact(encoded, seen, images, targets[rows], prompt, generator)
             for name in names:
                 if name in found:
                     totals[name] = totals[name] + found[name] * (len(rows) / len(targets))
         return totals
+
+    def _begin(self, kind: int, targets: Tensor, texts: Tensor | None, generator: torch.Generator) -> Round:
+        if kind == POINT:
+            return first_point(targets, TARGET_STRIDE, generator, self.config.deepest_share)
+        if kind == BOX:
+            return first_box(targets, TARGET_STRIDE, generator, self.config.box_noise)
+        assert texts is not None
+        return first_text(texts)
 
     def _interact(
         self,

@@ -99,13 +99,16 @@ class TestTheFolder:
         path = tmp_path / "run/run.json"
         newer = (
             "optimiser", "schedule", "decay_at", "layer_decay", "drop_path", "freeze_encoder", "distill",
-            "text",
+            "text", "box_noise", "deepest_share",
         )  # fmt: skip
         told = json.loads(path.read_text())
+        del told["sampling"]["photos"]
         path.write_text(json.dumps({key: value for key, value in told.items() if key not in newer}))
         claim_folder(tmp_path / "run", run)
         with pytest.raises(UsageError, match=r"\(schedule\)"):
             claim_folder(tmp_path / "run", changed(run, schedule="steps"))
+        with pytest.raises(UsageError, match=r"\(sampling\)"):
+            claim_folder(tmp_path / "run", changed(run, sampling=replace(run.config.sampling, photos=0.5)))
 
     @pytest.mark.parametrize("content", ["", "[]", "{", "nonsense"])
     def test_a_damaged_file_is_no_crash(self, run: TrainingRun, tmp_path: Path, content: str) -> None:

@@ -82,9 +82,9 @@ def decoders(width: int = 64) -> MaskDecoder:
 def test_many_tokens_are_answered_without_it() -> None:
     decoder = decoders()
     assert decoder.shares(None) and decoder.shares(torch.zeros(2, 2, 64))
-    # Nine tokens in four heads and two blocks are more rows than an image of 64 channels has.
-    assert rank(decoder.transformer, 5 + 4) == 66 and not decoder.shares(torch.zeros(2, 4, 64))
-    assert decoder.shares(torch.zeros(2, 2, 64), 14) and not decoder.shares(torch.zeros(2, 2, 64), 15)
+    # Eight tokens in four heads and two blocks are more rows than an image of 64 channels has.
+    assert rank(decoder.transformer, 5 + 3) > 64 and not decoder.shares(torch.zeros(2, 3, 64))
+    assert decoder.shares(torch.zeros(2, 2, 64), 7) and not decoder.shares(torch.zeros(2, 2, 64), 8)
 
 
 @pytest.mark.parametrize("skipped", [False, True])

@@ -72,6 +72,21 @@ def test_sets_are_drawn_by_their_weight(shapes: PackedSet, tmp_path: Path) -> No
     assert 260 < drawn < 340  # 300 expected, standard deviation 9
 
 
+@pytest.mark.parametrize(("share", "expected"), [(1.0, 12), (0.5, 6), (0.25, 3), (0.01, 1)])
+def test_a_share_of_the_photos_is_drawn_alone(tmp_path: Path, share: float, expected: int) -> None:
+    grey = [
+        LabelledPhoto(np.full((64, 64, 3), 10 + 20 * i, np.uint8), (np.ones((64, 64), np.uint8),), str(i))
+        for i in range(12)
+    ]
+    packed = pack(grey, tmp_path / "grey")
+    sampler = CanvasSampler([packed], SamplingConfig({"grey": 1.0}, photos=share), 0)
+    draws = rng()
+    seen = {int(sampler._draw(draws).pixels[0, 0, 0]) for _ in range(400)}
+    assert len(seen) == expected
+    if expected > 1:  # from all over the set
+        assert min(seen) == 10 and max(seen) >= 10 + 20 * (12 - 12 // expected)
+
+
 def test_small_segments_are_drawn_as_often_as_large_ones_or_by_area(tmp_path: Path) -> None:
     layer = np.ones((64, 64), np.uint8)
     layer[:16, :16] = 2  # a sixteenth of the photo

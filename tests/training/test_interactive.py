@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from composer.evaluation.clicks import first_click
 from sam.training.interactive import (
+    deepest_point,
     first_box,
     first_point,
     mask_boxes,
@@ -55,6 +57,23 @@ def test_points_stay_on_the_pixels_of_their_cell() -> None:
     assert points[:, 1].min() >= 4 and points[:, 1].max() <= 7
 
 
+def test_a_careful_first_point_is_where_the_protocol_clicks() -> None:
+    masks = (torch.rand(30, 12, 12, generator=generator(3)) > 0.4).float()
+    masks[:, 5:8, 4:9] = 1
+    begun = first_point(masks, STRIDE, generator(), deepest=1.0)
+    y, x = cells(begun.points[:, 0])
+    for mask, row, column in zip(masks, y.tolist(), x.tolist(), strict=True):
+        click = first_click(mask.bool().numpy())
+        assert (column, row) == (click.x, click.y) == tuple(deepest_point(mask).int().tolist())
+    # The middle of the cell, and only as often as asked.
+    assert (begun.points % STRIDE == (STRIDE - 1) / 2).all()
+    half = first_point(masks.repeat(20, 1, 1), STRIDE, generator(), deepest=0.5).points[:, 0]
+    same = (half == begun.points[:, 0].repeat(20, 1)).all(1).float().mean()
+    assert 0.4 < same < 0.6
+    plain = first_point(masks, STRIDE, generator()).points
+    assert (first_point(masks, STRIDE, generator(), deepest=0.0).points == plain).all()
+
+
 def test_the_first_point_is_positive_and_ambiguous() -> None:
     begun = first_point(random_masks(), STRIDE, generator())
     assert begun.points.shape == (40, 1, 2)
@@ -83,6 +102,14 @@ def test_box_noise_scales_with_the_canvas_and_stays_on_it() -> None:
     moved = noisy_boxes(box, 256, generator())
     assert (moved - box).abs().max() <= 5
     assert moved.min() >= 0 and moved.max() <= 255
+
+
+def test_boxes_may_be_moved_less_or_not_at_all() -> None:
+    masks = random_masks()
+    boxes = mask_boxes(masks, STRIDE)
+    assert torch.equal(first_box(masks, STRIDE, generator(), 0.0).boxes, boxes)
+    little, more = ((first_box(masks, STRIDE, generator(), n).boxes - boxes).abs().sum() for n in (0.02, 0.1))
+    assert 0 < little < more
 
 
 def test_a_box_is_one_prompt_without_points() -> None:

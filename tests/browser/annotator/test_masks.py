@@ -76,10 +76,18 @@ TURNED_OVER = f"""async () => {{{STUBBED}
   return {{ geometry: decoder.geometry ?? null, photos: worker.asked.map((message) => message.value.photo) }};
 }}"""
 
+STALE = """async (address) => {
+  const worker = new Worker(new URL(address, document.baseURI), { type: "module" });
+  const said = new Promise((resolve) => (worker.onmessage = ({ data }) => resolve(data.error)));
+  worker.postMessage({ id: 1, name: "decode", value: { points: [[1, 1, 1]], box: null, prior: null, photo: 4 } });
+  return said;
+}"""
+
 
 def test_what_was_asked_of_one_photo_is_not_answered_of_the_next(annotator: Annotator) -> None:
     """The geometry of a photo that was turned over is not taken; a decode says of which photo it is."""
     assert annotator.page.evaluate(TURNED_OVER) == {"geometry": None, "photos": [1, 2, 1]}
+    assert annotator.page.evaluate(STALE, "page/js/decoder-worker.js") == "another photo was opened"
 
 
 def test_a_look_that_is_late_is_not_shown(annotator: Annotator) -> None:
