@@ -83,7 +83,7 @@ learn: setup
 	@$(BIN)/sam-composer train --config configs/training/quick.yaml --out out/quick --device cpu
 
 bench: setup
-	@set -e; for script in $(filter-out benchmarks/_% benchmarks/soak.py benchmarks/table.py,$(sort $(wildcard benchmarks/*.py))) \
+	@set -e; for script in $(filter-out benchmarks/_% benchmarks/soak.py benchmarks/search.py benchmarks/table.py,$(sort $(wildcard benchmarks/*.py))) \
 		benchmarks/table.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 clean:

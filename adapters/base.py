@@ -51,6 +51,8 @@ class Defaults:
         box_margin: how far a box's mask may leave it, as a share of its sides; see
             :class:`adapters.boxes.Boxes`.
         edge_source: where :class:`adapters.edges.Edges` takes edges from: ``masks``, ``head`` or ``both``.
+        edge_sizes: longer sides, in pixels, at which an edge head looks at an image, one after the other; its
+            edges are the mean. Empty: the model's own.
         detector_conf: least score of what :class:`adapters.detect.Detect` takes from the preset's own
             detector; as it stands here, ultralytics' usual one.
         text_threshold: least score of what :class:`adapters.text.Text` finds with the preset's own text-image
@@ -62,6 +64,7 @@ class Defaults:
     stability_score_thresh: float = 0.95
     box_margin: float = math.inf
     edge_source: EdgeSource = "masks"
+    edge_sizes: tuple[int, ...] = ()
     detector_conf: float = 0.25
     text_threshold: float | None = None
     text_route: TextRoute = "auto"

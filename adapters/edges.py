@@ -20,7 +20,7 @@ from adapters.grid_masks import decode_grid
 from adapters.overlaps import grown
 from adapters.results import EdgeMap, FloatArray, Instances
 from sam.errors import BadPrompt
-from sam.model import MASK_THRESHOLD
+from sam.model import MASK_THRESHOLD, upsample_logits
 
 LINE = 2
 """Cells beside the padding in which edge heads see where the image ends: a line that is in no image."""
@@ -128,11 +128,20 @@ def _scaled(values: FloatArray) -> FloatArray:
 
 
 def _edges_of_head(window: Scene) -> FloatArray:
-    logits = window.embedding.edge_logits
-    if logits is None:
+    """The mean of what the head says at each size: small ones know what is an edge, large ones where."""
+    own, embedding = window.model.image_size, window.embedding
+    if embedding.edge_logits is None:
         raise BadPrompt('these weights have no edge head; use source="masks"', field="source")
-    inner = before_padding(logits[:, 0], window.model.image_size, window.embedding.input_size, LINE)
-    values: FloatArray = window.upsample(inner)[0].sigmoid().cpu().numpy()
+    found = []
+    for side in window.defaults.edge_sizes or (own,):
+        logits, square, inside = (
+            (embedding.edge_logits[:, 0], own, embedding.input_size)
+            if side == own
+            else window.model.edges_at(window.image, side)
+        )
+        inner = before_padding(logits, square, inside, LINE)
+        found.append(upsample_logits(inner, square, inside, window.size)[0].sigmoid())
+    values: FloatArray = torch.stack(found).mean(0).cpu().numpy()
     return values
 
 

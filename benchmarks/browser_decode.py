@@ -1,14 +1,15 @@
 """How long one click takes in the annotator, in headless Chromium: from the prompt to its masks' logits.
 
-    python benchmarks/browser_decode.py [--clicks N] [--models tiny vit_b] [--json FILE]
+    python benchmarks/browser_decode.py [--clicks N] [--models tiny vit_b] [--pauses S...] [--json FILE]
 
 The annotator is served from this process and used as people use it: N clicks on a photo, one after the other.
 The page itself measures each decode (`performance.measure("decode")`): one for each click, that of the look
-which it takes as the pointer arrives; the first ten are left out. Models:
-`tiny`, and ViT-B's decoder (an embedding of 64 x 64 x 256) wired so that a click is answered by blobs: random
-weights answer with noise, whose outlines keep the page busy for seconds beside the decoder. With as many
-threads as the machine has cores, and with one. Needs Chromium, playwright, and onnxruntime-web (`make setup`,
-where npm is).
+which it takes as the pointer arrives; the first ten are left out. Models: `tiny`, and ViT-B's decoder (an
+embedding of 64 x 64 x 256) wired so that a click is answered by blobs: random weights answer with noise, the
+outlines of which keep the page busy for seconds beside the decoder. With as many threads as the machine has
+cores, and with one; with a pause before each click, as people make, and without one, where the page still
+draws the last answer beside the decoder. Needs Chromium, playwright, and onnxruntime-web (`make setup`, where
+npm is).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 import platform
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--clicks", type=int, default=50)
     parser.add_argument("--models", nargs="+", default=["tiny", "vit_b"])
+    parser.add_argument("--pauses", type=float, nargs="+", default=[0.5, 0.0], help="seconds before a click")
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks/results/browser_decode.json")
     options = parser.parse_args()
     if not Path(CHROMIUM).is_file() or not vendor.present():
@@ -60,8 +63,8 @@ def main() -> None:
         for name in options.models:
             composer = _composer(name)
             with running(composer, Path(folder) / "photos") as address:
-                for threads in (os.cpu_count() or 1, 1):
-                    row = _row(browser, f"{address}/?backend=wasm&threads={threads}", options.clicks)
+                for threads, pause in product((os.cpu_count() or 1, 1), options.pauses):
+                    row = _row(browser, f"{address}/?backend=wasm&threads={threads}", options.clicks, pause)
                     rows.append({"model": name} | row)
                     print(json.dumps(rows[-1]), flush=True)
         about = {
@@ -88,7 +91,7 @@ def _photo(folder: Path) -> None:
     PILImage.fromarray(_models.photo(600, 800)).save(folder / "photo.png")
 
 
-def _row(browser: Any, address: str, clicks: int) -> dict[str, Any]:
+def _row(browser: Any, address: str, clicks: int, pause: float) -> dict[str, Any]:
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.set_default_timeout(600_000)
     page.goto(address)
@@ -96,6 +99,7 @@ def _row(browser: Any, address: str, clicks: int) -> dict[str, Any]:
     box = page.locator("#stage").bounding_box()
     for x, y in np.random.default_rng(1).random((WARM_UP + clicks, 2)):
         place = box["x"] + (0.25 + x / 2) * box["width"], box["y"] + (0.25 + y / 2) * box["height"]
+        page.wait_for_timeout(1000 * pause)
         page.mouse.click(*place)
         page.wait_for_selector("#choices:not([hidden])")
         page.keyboard.press("Escape")
@@ -109,6 +113,7 @@ def _row(browser: Any, address: str, clicks: int) -> dict[str, Any]:
     return {
         "runtime": runtime,
         "isolated": isolated,
+        "pause_s": pause,
         **{name: round(spent[int(place)], 1) for name, place in places.items()},
         "decodes": len(spent),
         "load_average": round(os.getloadavg()[0], 1),

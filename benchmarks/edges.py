@@ -100,11 +100,10 @@ def accuracy(root: Path, limit: int | None, known: dict[str, Any]) -> Iterator[t
     truth = open_bsds(root).limited(limit)
     digest = Composer.load("tiny").model.digest
     methods: dict[str, Callable[[], Callable[[Path], Map]]] = {
-        "tiny, both": lambda: of_model("both"),
+        "tiny, head at 384 and 768": lambda: of_model("head"),
         "Canny": lambda: canny,
         "Sobel": lambda: sobel,
         "tiny, masks": lambda: of_model("masks"),
-        "tiny, head": lambda: of_model("head"),
     }
     rows: dict[str, Any] = {}
     before = known.get("measured", {}) if known.get("images") == len(truth) else {}

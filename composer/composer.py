@@ -124,10 +124,10 @@ class Composer:
             path = locate(chosen)
         model = build_model(chosen.model)
         load_weights(model, path, sha256=chosen.weights.sha256, size=chosen.weights.bytes)
-        if runtime == "onnx":
-            model.image_encoder = onnx_encoder(model)
         composer = cls(model.to(where), chosen, how, limits)
-        if runtime == "torch":
+        if runtime == "onnx":
+            model.encode_by(onnx_encoder(model))
+        else:
             model.prepare(compile=compile)
         return composer
 

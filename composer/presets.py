@@ -15,6 +15,7 @@ from sam.variants import ModelConfig
 
 EMBEDDED = "embedded"
 """``weights.source`` of weights that come with the package, in ``sam/weights``."""
+MOST_EDGE_SIZES = 8
 _SECTIONS = ("everything", "boxes", "edges", "detect", "text")
 _KEYS = ("description", "model", "weights", *_SECTIONS, "detector", "clip")
 
@@ -180,7 +181,7 @@ def _weights(values: Any, path: Path, key: str = "weights") -> WeightsFile:
 def _defaults(values: Mapping[str, Any], path: Path) -> Defaults:
     everything = _section(values, path, "everything", ("pred_iou_thresh", "stability_score_thresh"))
     boxes = _section(values, path, "boxes", ("margin",))
-    edges = _section(values, path, "edges", ("source",))
+    edges = _section(values, path, "edges", ("source", "sizes"))
     detect = _section(values, path, "detect", ("conf",))
     text = _section(values, path, "text", ("threshold", "route"))
     numbers = {"everything": everything, "boxes": boxes, "detect": detect}
@@ -205,10 +206,22 @@ def _defaults(values: Mapping[str, Any], path: Path) -> Defaults:
         **{key: float(value) for key, value in everything.items()},
         box_margin=float(boxes.get("margin", Defaults.box_margin)),
         edge_source=edges.get("source", Defaults.edge_source),
+        edge_sizes=_edge_sizes(edges.get("sizes", []), path),
         detector_conf=float(detect.get("conf", Defaults.detector_conf)),
         text_threshold=float(text["threshold"]) if "threshold" in text else None,
         text_route=text.get("route", Defaults.text_route),
     )
+
+
+def _edge_sizes(value: Any, path: Path) -> tuple[int, ...]:
+    whole = isinstance(value, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+    if not whole or not all(64 <= side <= 4096 for side in value) or len(value) > MOST_EDGE_SIZES:
+        raise config_error(
+            path,
+            ("edges", "sizes"),
+            f"expected up to {MOST_EDGE_SIZES} sides of 64 to 4096 pixels, not {value!r}",
+        )
+    return tuple(value)
 
 
 def _section(values: Mapping[str, Any], path: Path, name: str, known: tuple[str, ...]) -> Mapping[str, Any]:

@@ -1,9 +1,9 @@
 """The image side of :mod:`sam.low_rank` for one prompt, laid out for an exported graph.
 
 The same form, x[l] = scale[l] * S[l] + sum over r of w[r, l] * R[r] + shift, with positions last everywhere,
-so that every product has thousands of columns. One thing more is saved, which in bfloat16 would cost accuracy: the
-weights that a head gives the tokens sum to 1 at each position, so the last token's part is the same at all of
-them, and it stands as one row for all heads.
+so that every product has thousands of columns. One thing more is saved, which in bfloat16 would cost
+accuracy: the weights that a head gives the tokens sum to 1 at each position, so the last token's part is the
+same at all of them, and it stands as one row for all heads.
 """
 
 from __future__ import annotations

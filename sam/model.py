@@ -27,6 +27,8 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 MASK_THRESHOLD = 0.0
 """A pixel belongs to a mask where its logit exceeds this."""
+EDGE_STRIDE = 32
+"""Sides of the padded squares of encoders with an edge head are multiples of this, pixels."""
 SHARED_IMAGES = 4
 """Images of which a model keeps what their prompts share (32 MB each with the published decoder)."""
 
@@ -146,6 +148,7 @@ class SegmentAnything(nn.Module):
         self.compute_dtype = torch.float32
         # In a tuple, so that its parameters do not become the model's own.
         self._fast_encoder: tuple[nn.Module, ...] = ()
+        self._any_size_encoder: tuple[nn.Module, ...] = ()
         self._shared: list[tuple[weakref.ref[Tensor], SharedImage]] = []
         self._shared_lock = threading.Lock()
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
@@ -175,6 +178,7 @@ class SegmentAnything(nn.Module):
         """
         fast = prepared(self.image_encoder, self.compute_dtype)
         self._fast_encoder = (compiled(fast) if compile else fast,)
+        self._any_size_encoder = (fast,)
         if not compile:
             return
         try:
@@ -183,20 +187,26 @@ class SegmentAnything(nn.Module):
             self._fast_encoder = ()
             raise no_compiler(error) from error
 
+    def encode_by(self, encoder: nn.Module) -> None:
+        """Have ``encode`` call ``encoder`` from now on, which gives the same and takes one size alone."""
+        self._any_size_encoder = (prepared(self.image_encoder, self.compute_dtype),)
+        self.image_encoder = encoder
+
     def train(self, mode: bool = True) -> SegmentAnything:
         """Set training or evaluation mode, as any module."""
         if mode:
-            self._fast_encoder = ()
+            self._fast_encoder = self._any_size_encoder = ()
         return super().train(mode)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SegmentAnything:
-        self._fast_encoder = ()
+        self._fast_encoder = self._any_size_encoder = ()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is derived from the weights and images: a copy makes its own."""
-        return self.__dict__ | {"_fast_encoder": (), "_shared": [], "_shared_lock": None}
+        derived: dict[str, Any] = {"_fast_encoder": (), "_any_size_encoder": (), "_shared": [], "_shared_lock": None}
+        return self.__dict__ | derived
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -221,16 +231,41 @@ class SegmentAnything(nn.Module):
             for i, (image, small) in enumerate(zip(images, resized, strict=True))
         ]
 
-    def preprocess(self, resized: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
+    @torch.inference_mode()
+    def edges_at(self, image: npt.NDArray[np.uint8], side: int) -> tuple[Tensor, int, tuple[int, int]]:
+        """What the edge head says of an image at another size than ``encode``'s.
+
+        Args:
+            image: RGB, (H, W, 3) uint8.
+            side: of the image's longer side, pixels.
+
+        Returns:
+            (1, S / 4, S / 4) float32 logits over the padded square, its side S in pixels, and the (height,
+            width) of the image in it.
+
+        Raises:
+            ValueError: an encoder without such a head.
+        """
+        resized = resize_longest_side(image, side)
+        square = -(-side // EDGE_STRIDE) * EDGE_STRIDE
+        encoder = self._any_size_encoder[0] if self._any_size_encoder else self.image_encoder
+        with self._precision():
+            out: EncoderOutput = encoder(self.preprocess([resized], square))
+        if out.edge_logits is None:
+            raise ValueError("this encoder has no edge head")
+        return out.edge_logits[:, 0].float(), square, (resized.shape[0], resized.shape[1])
+
+    def preprocess(self, resized: Sequence[npt.NDArray[np.uint8]], side: int | None = None) -> Tensor:
         """Normalise and pad right and bottom with zeros.
 
         Args:
             resized: RGB images, each (h, w, 3) uint8, of at most S pixels a side.
+            side: S; None: the model's own.
 
         Returns:
             (B, 3, S, S) float32, its channels last in memory, as the pixels' are.
         """
-        side = self.image_size
+        side = side or self.image_size
         batch = torch.zeros(len(resized), side, side, 3, device=self.device)
         mean, std = self.pixel_mean.flatten(), self.pixel_std.flatten()
         for image, square in zip(resized, batch, strict=True):

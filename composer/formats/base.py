@@ -36,8 +36,8 @@ class Outcome:
         model: preset, weights digest and so on, as plain JSON values, for reports.
         timings: seconds by step, for reports.
         pipeline: the steps as plain JSON values, those included whose results are no answer; None without.
-        encoder_passes: how often the encoder ran for it: once, and once for each window that was looked at
-            closer; None where nobody counted.
+        encoder_passes: how often an embedding was made for it: once, and once for each window that was looked
+            at closer; None where nobody counted.
     """
 
     image: Image

@@ -42,8 +42,8 @@ class SamplingConfig:
             jitter is [.1, 2]; weak models learn more from a milder one).
         masks: targets on each canvas.
         min_area, max_area: share of the canvas that a target may cover.
-        photos: share of each set's photos that is drawn from at all, spread evenly over the set: what less data
-            would give.
+        photos: share of each set's photos that is drawn from at all, spread evenly over the set: what less
+            data would give.
         area_power: a segment is drawn in proportion to its area to this power: 0 draws all alike, 1 by area.
     """
 

@@ -118,7 +118,7 @@ def sample_point(region: Tensor, stride: int, generator: torch.Generator) -> Ten
 
 
 def deepest_point(mask: Tensor) -> Tensor:
-    """The cell (2,) x, y of a (h, w) mask, not empty, that is farthest from all outside; beyond it is outside."""
+    """The cell (2,) x, y of a (h, w) mask, not empty, that is farthest from what is outside, or beyond."""
     padded = np.pad((mask > 0.5).numpy().astype(np.uint8), 1)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     row, column = divmod(int(distance.argmax()), distance.shape[1])

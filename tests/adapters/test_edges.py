@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -122,6 +123,29 @@ def test_edges_of_the_head_and_of_both(small_preset: Path, photo: npt.NDArray[np
     product = np.sqrt(masks * head)
     np.testing.assert_allclose(both, product / product.max(), rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(ask(scene).values, masks)  # the preset's own source
+
+
+def test_a_head_looks_at_several_sizes(small_preset: Path, photo: npt.NDArray[np.uint8]) -> None:
+    composer = Composer.load(small_preset)
+    encoded = composer.model.encode([photo])[0]
+
+    def of_head(*sizes: int) -> Values:
+        defaults = replace(composer.preset.defaults, edge_sizes=sizes)
+        scene = Scene(photo, composer.model, lambda _: encoded, defaults, embedding=encoded)
+        return ask(scene, source="head").values
+
+    def alone(side: int) -> Values:
+        logits, square, inside = composer.model.edges_at(photo, side)
+        assert square == {96: 96, 128: 128, 200: 224}[side] and max(inside) == side
+        inner = before_padding(logits, square, inside, LINE)
+        return upsample_logits(inner, square, inside, photo.shape[:2])[0].sigmoid().numpy()
+
+    np.testing.assert_allclose(of_head(128), of_head(), rtol=1e-5)
+    small, own, large = alone(96), alone(128), alone(200)
+    assert np.abs(small - own).max() > 0.001 and np.abs(large - own).max() > 0.001
+    for sizes, parts in (((96, 200), (small, large)), ((96, 128, 200), (small, own, large))):
+        mean = np.mean(parts, 0)
+        np.testing.assert_allclose(of_head(*sizes), mean / mean.max(), rtol=1e-4)
 
 
 def test_the_presets_source_is_the_default(make_scene: MakeScene) -> None:

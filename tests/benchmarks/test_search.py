@@ -28,7 +28,7 @@ def search(benchmark: Callable[[str], ModuleType]) -> ModuleType:
 @pytest.mark.parametrize("name", TOLD["runs"])
 def test_every_run_can_be_trained(search: ModuleType, name: str, tmp_path: Path) -> None:
     run = read_training_run(search.written(tmp_path, BASE, {**TOLD["settings"], **TOLD["runs"][name]}))
-    assert run.config.total_steps == 450 and run.root.resolve() == (ROOT.parent / "shared/data").resolve()
+    assert run.config.total_steps == 300 and run.root.resolve() == (ROOT.parent / "shared/data").resolve()
     plain = read_training_run(BASE)
     assert run.sets == plain.sets and run.validation == plain.validation
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from composer import Composer, Points, onnx_encoders, onnx_export
+from composer import Composer, Edges, Points, onnx_encoders, onnx_export
 from composer.onnx_export import export_onnx
 from sam.errors import EnvironmentProblem, SamComposerError, UsageError
 from sam.model import SegmentAnything
@@ -119,6 +119,10 @@ def test_the_onnx_runtime_gives_the_same_masks(
     both, either = (ours.masks & theirs.masks).sum(), (ours.masks | theirs.masks).sum()
     assert both / either > 0.999
     np.testing.assert_allclose(ours.predicted_iou, theirs.predicted_iou, atol=1e-4)
+    # The graph takes one size alone, and the edge head looks at another one too.
+    assert fast.preset.defaults.edge_sizes == (384, 768)
+    edges = [composer.open(photo).run(Edges()).values for composer in (fast, tiny)]
+    np.testing.assert_allclose(*edges, atol=1e-3)
 
 
 def test_the_encoder_is_exported_once(traced: list[Path], cache: Path, tiny: Composer) -> None:

@@ -79,7 +79,8 @@ TURNED_OVER = f"""async () => {{{STUBBED}
 STALE = """async (address) => {
   const worker = new Worker(new URL(address, document.baseURI), { type: "module" });
   const said = new Promise((resolve) => (worker.onmessage = ({ data }) => resolve(data.error)));
-  worker.postMessage({ id: 1, name: "decode", value: { points: [[1, 1, 1]], box: null, prior: null, photo: 4 } });
+  const value = { points: [[1, 1, 1]], box: null, prior: null, photo: 4 };
+  worker.postMessage({ id: 1, name: "decode", value });
   return said;
 }"""
 
