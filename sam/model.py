@@ -205,7 +205,12 @@ class SegmentAnything(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is derived from the weights and images: a copy makes its own."""
-        derived: dict[str, Any] = {"_fast_encoder": (), "_any_size_encoder": (), "_shared": [], "_shared_lock": None}
+        derived: dict[str, Any] = {
+            "_fast_encoder": (),
+            "_any_size_encoder": (),
+            "_shared": [],
+            "_shared_lock": None,
+        }
         return self.__dict__ | derived
 
     def __setstate__(self, state: dict[str, Any]) -> None:

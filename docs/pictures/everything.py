@@ -44,10 +44,10 @@ def pair(composer: Composer, path: Path) -> Image.Image:
     scene = composer.open(path)
     found = scene.run(Everything())
     print(f"{path.name}: {len(found)} masks")
-    drawn = draw_instances(scene.pixels, found, labels=False)
+    drawn = draw_instances(scene.image, found, labels=False)
     sides = [
         side.resize((round(side.width * HEIGHT / side.height), HEIGHT))
-        for side in (Image.fromarray(scene.pixels), drawn)
+        for side in (Image.fromarray(scene.image), drawn)
     ]
     both = Image.new("RGB", (2 * sides[0].width + 2, HEIGHT), "white")
     both.paste(sides[0], (0, 0))
