@@ -25,6 +25,8 @@ one; ``both``: their geometric mean."""
 TextRoute = Literal["auto", "token", "rank", "points", "detect"]
 """See :class:`adapters.text.Text`."""
 Encode = Callable[[Pixels], Embedding]
+EdgesAt = Callable[[Pixels, int], tuple[Tensor, int, tuple[int, int]]]
+"""See :meth:`sam.model.SegmentAnything.edges_at`."""
 EncodeMany = Callable[[Sequence[Pixels]], Sequence[Embedding]]
 CROPS_AT_ONCE = 4
 """Windows encoded in one pass of the encoder: they, their embeddings and its memory are there at a time."""
@@ -80,6 +82,7 @@ class Scene:
         defaults: thresholds of the model's weights.
         companions: other models that adapters may ask for; None: there are none.
         encode_many: as ``encode`` for several images in one pass; None: they are encoded one by one.
+        edges_at: what the edge head says of an image at a given size; None: the model is asked.
         embedding: of the image, where it is there already.
     """
 
@@ -92,6 +95,7 @@ class Scene:
         companions: Companions | None = None,
         *,
         encode_many: EncodeMany | None = None,
+        edges_at: EdgesAt | None = None,
         embedding: Embedding | None = None,
     ) -> None:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
@@ -102,6 +106,7 @@ class Scene:
         self.companions = companions
         self._encode = encode
         self._encode_many = encode_many or (lambda images: [encode(image) for image in images])
+        self._edges_at = edges_at or model.edges_at
         self._embedding = embedding
         self._lock = threading.Lock()
 
@@ -117,6 +122,10 @@ class Scene:
             if self._embedding is None:
                 self._embedding = self._encode(self.image)
             return self._embedding
+
+    def edges_at(self, side: int) -> tuple[Tensor, int, tuple[int, int]]:
+        """What the edge head says of the image: see :meth:`sam.model.SegmentAnything.edges_at`."""
+        return self._edges_at(self.image, side)
 
     def decode(self, prompts: Prompts, *, multimask: bool = True) -> Candidates:
         """Decode N prompts in one go: see :meth:`sam.model.SegmentAnything.decode`."""
@@ -163,6 +172,7 @@ class Scene:
             self.defaults,
             self.companions,
             encode_many=self._encode_many,
+            edges_at=self._edges_at,
             embedding=embedding,
         )
 

@@ -39,7 +39,7 @@ class Edges(Request):
         crop_overlap_ratio: overlap of the first layer's windows over the image's shorter side, in [0, 1].
         crop_n_points_downscale_factor: layer i has ``points_per_side / factor**i`` clicks a side.
         source: ``masks``, ``head`` or ``both``, see :data:`adapters.base.EdgeSource`; None: the preset's own.
-            ``head`` decodes nothing, and is as fast as encoding.
+            ``head`` decodes nothing, and costs a pass of the encoder for each of the preset's sizes.
         thin: suppress what is not the highest across its edge (:meth:`adapters.results.EdgeMap.thin`).
         within: keep only edges inside these masks, and on their outlines; the rest becomes 0. None: all.
         within_margin: how many pixels outside of the masks still count, since an outline lies on both sides.
@@ -135,9 +135,7 @@ def _edges_of_head(window: Scene) -> FloatArray:
     found = []
     for side in window.defaults.edge_sizes or (own,):
         logits, square, inside = (
-            (embedding.edge_logits[:, 0], own, embedding.input_size)
-            if side == own
-            else window.model.edges_at(window.image, side)
+            (embedding.edge_logits[:, 0], own, embedding.input_size) if side == own else window.edges_at(side)
         )
         inner = before_padding(logits, square, inside, LINE)
         found.append(upsample_logits(inner, square, inside, window.size)[0].sigmoid())

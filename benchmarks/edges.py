@@ -98,9 +98,10 @@ def accuracy(root: Path, limit: int | None, known: dict[str, Any]) -> Iterator[t
     from composer.evaluation.boundaries.truth import open_bsds
 
     truth = open_bsds(root).limited(limit)
-    digest = Composer.load("tiny").model.digest
+    composer = Composer.load("tiny")
+    digest, sizes = composer.model.digest, " and ".join(map(str, composer.preset.defaults.edge_sizes))
     methods: dict[str, Callable[[], Callable[[Path], Map]]] = {
-        "tiny, head at 384 and 768": lambda: of_model("head"),
+        f"tiny, head at {sizes}": lambda: of_model("head"),
         "Canny": lambda: canny,
         "Sobel": lambda: sobel,
         "tiny, masks": lambda: of_model("masks"),

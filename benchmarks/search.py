@@ -53,15 +53,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=_report.RESULTS / "search.json")
     options = parser.parse_args()
     told = load_yaml(options.file)
-    runs = {name: changes for name, changes in told["runs"].items() if name in (options.only or told["runs"])}
+    runs = told["runs"]
+    if unknown := sorted(set(options.only or ()) - set(runs)):
+        parser.error(f"no run {unknown[0]!r} in {options.file}; there are {', '.join(runs)}")
+    runs = {name: changes for name, changes in runs.items() if not options.only or name in options.only}
+    data, packed = (None if path is None else path.resolve() for path in (options.data, options.packed))
     about = _report.machine()
     rows = []
     for name, changes in runs.items():
-        folder = options.out / folder_of(name)
+        folder = options.out.resolve() / folder_of(name)
         config = written(folder, options.file.parent / told["base"], {**told["settings"], **changes})
-        train(config, folder, options.data, options.packed)
+        train(config, folder, data, packed)
         rows.append({"name": name, "changes": changes, **outcome(folder, config)})
-    costs(rows, options.out, options.repeats)
+    costs(rows, options.out.resolve(), options.repeats)
     settings = {**told["settings"], "base": told["base"], "repeats": options.repeats}
     report = {"benchmark": "search", "machine": about, "settings": settings, "rows": rows}
     options.json.write_text(json.dumps(report, indent=1) + "\n")
@@ -75,7 +79,7 @@ def folder_of(name: str) -> str:
 
 
 def written(folder: Path, base: Path, changes: Mapping[str, Any]) -> Path:
-    """The training file and the model of one run, in its folder."""
+    """The training file and the model of one run, in its folder; one that holds another run is refused."""
     values = copy.deepcopy(load_yaml(base))
     shapes = copy.deepcopy(load_yaml(ROOT / "configs/models" / f"{values['model']}.yaml"))
     for key, value in changes.items():
@@ -84,7 +88,10 @@ def written(folder: Path, base: Path, changes: Mapping[str, Any]) -> Path:
     values["data"]["root"] = str((base.parent / values["data"]["root"]).resolve())
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in (("model.yaml", shapes), ("config.yaml", values)):
-        (folder / name).write_text(yaml.safe_dump(content, sort_keys=False))
+        path = folder / name
+        if path.is_file() and load_yaml(path) != content:
+            sys.exit(f"{path}: of a run with other settings; choose another folder with --out")
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
     return folder / "config.yaml"
 
 

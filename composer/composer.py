@@ -11,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from adapters.base import Request
 from adapters.base import Scene as AdapterScene
@@ -126,7 +127,7 @@ class Composer:
         load_weights(model, path, sha256=chosen.weights.sha256, size=chosen.weights.bytes)
         composer = cls(model.to(where), chosen, how, limits)
         if runtime == "onnx":
-            model.encode_by(onnx_encoder(model))
+            model.encode_by(onnx_encoder(model), keep=bool(chosen.defaults.edge_sizes))
         else:
             model.prepare(compile=compile)
         return composer
@@ -269,6 +270,14 @@ class Composer:
             adapter_of(request)
         return requests
 
+    def edges_at(self, pixels: npt.NDArray[np.uint8], side: int) -> tuple[Tensor, int, tuple[int, int]]:
+        """What the edge head says of (H, W, 3) uint8 RGB pixels at another size; nothing of it is kept.
+
+        See :meth:`sam.model.SegmentAnything.edges_at`.
+        """
+        with self.encoder_lock:
+            return self.model.edges_at(pixels, side)
+
     def _encode(self, pixels: npt.NDArray[np.uint8]) -> Embedding:
         with self.encoder_lock:
             return self.model.encode([pixels])[0]
@@ -291,6 +300,7 @@ class Scene(AdapterScene):
             composer.preset.defaults,
             composer.companions,
             encode_many=composer.encode_many,
+            edges_at=composer.edges_at,
             embedding=embedding,
         )
         self.source = source

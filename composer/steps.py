@@ -16,9 +16,9 @@ import numpy as np
 from adapters.base import Adapter, Request
 from adapters.results import EdgeMap, Instances, Result
 from adapters.rle import IntArray, bounding_boxes, decode_mask, encode_mask
-from composer.evaluation.clicks import deepest_point
 from composer.registry import adapter_for
 from composer.requests import request_record
+from sam.deepest import deepest_point
 from sam.errors import SamComposerError, UsageError
 
 Sort = Literal["boxes", "points", "instances"]

@@ -19,10 +19,12 @@ _FROM_1 = (
     "rounds", "checkpoint_every", "log_every", "validate_every", "masks", "accumulate", "variants",
     "min_side", "enlarge",
 )  # fmt: skip
-_ABOVE_0 = ("learning_rate", "clip_norm", "photos")
+_ABOVE_0 = ("learning_rate", "clip_norm")
+_MOST_BOX_NOISE = 0.25
+"""Beyond it the corners of many a small box change places."""
 _FROM_0_TO_1 = (
     "box_share", "ema_decay", "mosaic", "paste", "surroundings", "component", "group", "min_area", "max_area",
-    "layer_decay", "share", "box_noise", "deepest_share",
+    "layer_decay", "share", "deepest_share",
 )  # fmt: skip
 
 
@@ -65,8 +67,10 @@ def _out_of_range(key: str, value: Any) -> str:
         return "a number above 0"
     if key in _FROM_0_TO_1 and not 0 <= value <= 1:
         return "a number from 0 to 1"
-    if key == "photos" and value > 1:
+    if key == "photos" and not 0 < value <= 1:
         return "a number above 0, up to 1"
+    if key == "box_noise" and not 0 <= value <= _MOST_BOX_NOISE:
+        return f"a number from 0 to {_MOST_BOX_NOISE}"
     if key == "drop_path" and not 0 <= value < 1:
         return "a number from 0 and below 1"
     if key == "decay_at" and not 0 < value[0] < value[1] < 1:

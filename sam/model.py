@@ -149,6 +149,7 @@ class SegmentAnything(nn.Module):
         # In a tuple, so that its parameters do not become the model's own.
         self._fast_encoder: tuple[nn.Module, ...] = ()
         self._any_size_encoder: tuple[nn.Module, ...] = ()
+        self._kept_encoder: tuple[nn.Module, ...] = ()
         self._shared: list[tuple[weakref.ref[Tensor], SharedImage]] = []
         self._shared_lock = threading.Lock()
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
@@ -187,9 +188,14 @@ class SegmentAnything(nn.Module):
             self._fast_encoder = ()
             raise no_compiler(error) from error
 
-    def encode_by(self, encoder: nn.Module) -> None:
-        """Have ``encode`` call ``encoder`` from now on, which gives the same and takes one size alone."""
-        self._any_size_encoder = (prepared(self.image_encoder, self.compute_dtype),)
+    def encode_by(self, encoder: nn.Module, *, keep: bool) -> None:
+        """Have ``encode`` call ``encoder`` from now on, which gives the same and takes one size alone.
+
+        Args:
+            encoder: on the device of the model, which is not moved afterwards.
+            keep: keep the present one too, for ``edges_at``.
+        """
+        self._kept_encoder = (prepared(self.image_encoder, self.compute_dtype),) if keep else ()
         self.image_encoder = encoder
 
     def train(self, mode: bool = True) -> SegmentAnything:
@@ -253,7 +259,7 @@ class SegmentAnything(nn.Module):
         """
         resized = resize_longest_side(image, side)
         square = -(-side // EDGE_STRIDE) * EDGE_STRIDE
-        encoder = self._any_size_encoder[0] if self._any_size_encoder else self.image_encoder
+        encoder = (*self._kept_encoder, *self._any_size_encoder, self.image_encoder)[0]
         with self._precision():
             out: EncoderOutput = encoder(self.preprocess([resized], square))
         if out.edge_logits is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from torch import Tensor
+
 from adapters.base import Pixels
 from adapters.base import Scene as AdapterScene
 from composer.composer import Composer, Scene
@@ -28,7 +30,7 @@ class WatchedScene(Scene):
 
     def __init__(self, composer: Composer, source: Image, embedding: Embedding, check: Check) -> None:
         super().__init__(composer, source, embedding)
-        encode, encode_many = self._encode, self._encode_many
+        encode, encode_many, edges_at = self._encode, self._encode_many, self._edges_at
 
         def encode_if_wanted(pixels: Pixels) -> Embedding:
             check()
@@ -38,8 +40,13 @@ class WatchedScene(Scene):
             check()
             return encode_many(images)
 
+        def edges_if_wanted(pixels: Pixels, side: int) -> tuple[Tensor, int, tuple[int, int]]:
+            check()
+            return edges_at(pixels, side)
+
         self._check = check
         self._encode, self._encode_many = encode_if_wanted, encode_many_if_wanted
+        self._edges_at = edges_if_wanted
 
     def decode(self, prompts: Prompts, *, multimask: bool = True) -> Candidates:
         """See :meth:`adapters.base.Scene.decode`."""
@@ -61,6 +68,7 @@ class _WatchedWindow(AdapterScene):
             window.defaults,
             window.companions,
             encode_many=window._encode_many,
+            edges_at=window._edges_at,
             embedding=window._embedding,
         )
         self._check = check

@@ -6,9 +6,10 @@ import zlib
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
+
+from sam.deepest import deepest_point
 
 Mask = npt.NDArray[np.bool_]
 
@@ -73,25 +74,6 @@ class RandomClicks:
         rng = np.random.default_rng((self.seed, count, zlib.crc32(np.packbits(truth).tobytes())))
         y, x = divmod(int(rng.choice(places)), truth.shape[1])
         return Click(x, y, int(truth[y, x]))
-
-
-def deepest_point(region: Mask) -> tuple[int, int, float] | None:
-    """The pixel of a (H, W) region that is farthest from everything outside of it.
-
-    What lies beyond the image is outside of every region. Of several such pixels it is the topmost, and of
-    those the leftmost.
-
-    Returns:
-        ``x, y`` and the distance in pixels to the nearest pixel outside; None for an empty region.
-    """
-    x, y, width, height = cv2.boundingRect(region.astype(np.uint8))
-    if not width:
-        return None
-    # Outside the bounding box there is nothing but outside: one ring of it is enough.
-    inside = np.pad(region[y : y + height, x : x + width].astype(np.uint8), 1)
-    distance = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    row, column = np.unravel_index(int(distance.argmax()), distance.shape)
-    return int(column) - 1 + x, int(row) - 1 + y, float(distance[row, column])
 
 
 def first_click(truth: Mask) -> Click:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from composer import Composer, Everything
 from composer.overlay import draw_instances
 
-PICTURE = ROOT / "sam/weights/tiny-everything.jpg"
+PICTURE = ROOT / "docs/pictures/tiny-everything.jpg"
 PHOTOS = {
     "ultralytics": ("assets/bus.jpg", "assets/zidane.jpg"),
     "matplotlib": ("mpl-data/sample_data/grace_hopper.jpg",),

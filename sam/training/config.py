@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from sam.image_encoder.compact import CompactConfig
 from sam.image_encoder.vit import ViTConfig
 from sam.training.canvas import SamplingConfig
+from sam.training.interactive import BOX_NOISE
 from sam.training.losses import LossConfig
 from sam.variants import EncoderConfig
 
@@ -75,7 +76,7 @@ class TrainingConfig:
         vary_rounds: draw their number from 2 to ``rounds`` for every step; False: the paper's plan, see
             :func:`sam.training.interactive.plan_rounds`.
         box_share: probability that the first prompt is a box.
-        box_noise: of its sides, in sides of the box (paper: .1).
+        box_noise: standard deviation of the noise on its coordinates, as a share of its sides (paper: .1).
         deepest_share: probability that a first click is at the point farthest from the mask's border, and not
             anywhere on it (paper: 0).
         optimiser: ``adamw`` with betas (.9, .999), or ``muon``: see :mod:`sam.training.muon`.
@@ -104,7 +105,7 @@ class TrainingConfig:
     rounds: int = 11
     vary_rounds: bool = True
     box_share: float = 0.5
-    box_noise: float = 0.1
+    box_noise: float = BOX_NOISE
     deepest_share: float = 0.0
     optimiser: str = "adamw"
     learning_rate: float = 8e-4

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
+
+from sam.deepest import deepest_point
 
 FULL_SIZE_NOISE_LIMIT = 20.0
 """Largest box noise in pixels of a 1024-pixel input (App. A)."""
 BOX_NOISE = 0.1
-"""Its standard deviation, in sides of the box (App. A)."""
+"""Standard deviation of the noise on each coordinate of a box, as a share of the box's side (App. A)."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ def first_point(target: Tensor, stride: int, generator: torch.Generator, deepest
     if deepest:
         careful = torch.rand(len(target), generator=generator) < deepest
         for row in careful.nonzero()[:, 0].tolist():
-            points[row] = deepest_point(target[row]) * stride + (stride - 1) / 2
+            found = deepest_point((target[row] > 0.5).numpy())
+            assert found is not None, "no target is empty"
+            points[row] = torch.tensor(found[:2]) * stride + (stride - 1) / 2
     return Round(points[:, None], torch.ones(len(target), 1, dtype=torch.long), None)
 
 
@@ -115,14 +117,6 @@ def sample_point(region: Tensor, stride: int, generator: torch.Generator) -> Ten
     cell = torch.stack([index % width, index // width], 1).float()
     inside = torch.rand(count, 2, generator=generator) * (stride - 1)
     return cell * stride + inside
-
-
-def deepest_point(mask: Tensor) -> Tensor:
-    """The cell (2,) x, y of a (h, w) mask, not empty, that is farthest from what is outside, or beyond."""
-    padded = np.pad((mask > 0.5).numpy().astype(np.uint8), 1)
-    distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    row, column = divmod(int(distance.argmax()), distance.shape[1])
-    return torch.tensor([column - 1.0, row - 1.0])
 
 
 def mask_boxes(masks: Tensor, stride: int) -> Tensor:

@@ -60,6 +60,22 @@ def test_the_last_validation_is_the_outcome(search: ModuleType, tmp_path: Path) 
     assert found["million_parameters"] == pytest.approx(6.2, abs=0.1)
 
 
+def test_a_folder_of_other_settings_is_refused(search: ModuleType, tmp_path: Path) -> None:
+    search.written(tmp_path, BASE, {"sampling.mosaic": 0})
+    search.written(tmp_path, BASE, {"sampling.mosaic": 0})
+    with pytest.raises(SystemExit, match=r"config.yaml: of a run with other settings; .* --out"):
+        search.written(tmp_path, BASE, {"sampling.mosaic": 0.1})
+
+
+def test_a_run_that_is_not_there_is_named(
+    search: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["search.py", "--only", "nonsense"])
+    with pytest.raises(SystemExit):
+        search.main()
+    assert "no run 'nonsense'" in capsys.readouterr().err
+
+
 def test_a_finished_run_is_not_trained_again(search: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/weights.safetensors").touch()

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from composer.evaluation.clicks import deepest_point, first_click, next_click
+from composer.evaluation.clicks import first_click, next_click
+from sam.deepest import deepest_point
 
 
 def grid(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (30, 40)) -> np.ndarray:

@@ -6,7 +6,7 @@ import torch
 
 from composer.evaluation.clicks import first_click
 from sam.training.interactive import (
-    deepest_point,
+    Round,
     first_box,
     first_point,
     mask_boxes,
@@ -15,6 +15,8 @@ from sam.training.interactive import (
     plan_rounds,
     sample_point,
 )
+from sam.training.objective import BOX, POINT, Objective
+from tests.training.kit import model_of, plain_config
 
 STRIDE = 4
 
@@ -64,14 +66,15 @@ def test_a_careful_first_point_is_where_the_protocol_clicks() -> None:
     y, x = cells(begun.points[:, 0])
     for mask, row, column in zip(masks, y.tolist(), x.tolist(), strict=True):
         click = first_click(mask.bool().numpy())
-        assert (column, row) == (click.x, click.y) == tuple(deepest_point(mask).int().tolist())
+        assert (column, row) == (click.x, click.y)
     # The middle of the cell, and only as often as asked.
     assert (begun.points % STRIDE == (STRIDE - 1) / 2).all()
     half = first_point(masks.repeat(20, 1, 1), STRIDE, generator(), deepest=0.5).points[:, 0]
     same = (half == begun.points[:, 0].repeat(20, 1)).all(1).float().mean()
     assert 0.4 < same < 0.6
-    plain = first_point(masks, STRIDE, generator()).points
-    assert (first_point(masks, STRIDE, generator(), deepest=0.0).points == plain).all()
+    # The paper's clicks draw nothing more than they always did: a seed goes on meaning the same.
+    plain = sample_point(masks > 0.5, STRIDE, generator())
+    assert torch.equal(first_point(masks, STRIDE, generator()).points[:, 0], plain)
 
 
 def test_the_first_point_is_positive_and_ambiguous() -> None:
@@ -102,6 +105,23 @@ def test_box_noise_scales_with_the_canvas_and_stays_on_it() -> None:
     moved = noisy_boxes(box, 256, generator())
     assert (moved - box).abs().max() <= 5
     assert moved.min() >= 0 and moved.max() <= 255
+
+
+def test_a_run_says_where_first_clicks_are_and_how_far_boxes_are_moved() -> None:
+    masks = random_masks()
+    model = model_of("compact")
+    plain = Objective(model, plain_config())
+    told = Objective(model, plain_config(deepest_share=1.0, box_noise=0.0))
+
+    def begun(objective: Objective, kind: int) -> Round:
+        return objective._begin(kind, masks, None, generator())
+
+    assert torch.equal(begun(plain, POINT).points, first_point(masks, STRIDE, generator()).points)
+    assert torch.equal(begun(told, POINT).points, first_point(masks, STRIDE, generator(), 1.0).points)
+    assert not torch.equal(begun(told, POINT).points, begun(plain, POINT).points)
+    boxes, moved = begun(told, BOX).boxes, begun(plain, BOX).boxes
+    assert boxes is not None and torch.equal(boxes, mask_boxes(masks, STRIDE))
+    assert moved is not None and not torch.equal(moved, boxes)
 
 
 def test_boxes_may_be_moved_less_or_not_at_all() -> None:
