@@ -18,8 +18,8 @@ from adapters.results import EdgeMap, Instances, Result
 from adapters.rle import IntArray, bounding_boxes, decode_mask, encode_mask
 from composer.registry import adapter_for
 from composer.requests import request_record
-from sam.deepest import deepest_point
 from sam.errors import SamComposerError, UsageError
+from sam.training.deepest import deepest_point
 
 Sort = Literal["boxes", "points", "instances"]
 """What a field takes of an earlier step: a box or a click for each of its instances, or them as they are."""

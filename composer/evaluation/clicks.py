@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sam.deepest import deepest_point
+from sam.training.deepest import deepest_point
 
 Mask = npt.NDArray[np.bool_]
 

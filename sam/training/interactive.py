@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sam.deepest import deepest_point
+from sam.training.deepest import deepest_point
 
 FULL_SIZE_NOISE_LIMIT = 20.0
 """Largest box noise in pixels of a 1024-pixel input (App. A)."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from composer.evaluation.clicks import first_click, next_click
-from sam.deepest import deepest_point
+from sam.training.deepest import deepest_point
 
 
 def grid(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (30, 40)) -> np.ndarray:
