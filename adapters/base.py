@@ -14,8 +14,9 @@ from torch import Tensor
 
 from adapters.companions import Companions
 from adapters.results import Result
+from sam.embedding import Embedding
 from sam.errors import BadPrompt
-from sam.model import Candidates, Embedding, SegmentAnything
+from sam.model import Candidates, SegmentAnything
 from sam.prompts import Prompts
 
 Pixels = npt.NDArray[np.uint8]

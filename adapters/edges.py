@@ -19,8 +19,9 @@ from adapters.everything import MAX_CROP_LAYERS, MAX_POINTS_PER_SIDE
 from adapters.grid_masks import decode_grid
 from adapters.overlaps import grown
 from adapters.results import EdgeMap, FloatArray, Instances
+from sam.embedding import upsample_logits
 from sam.errors import BadPrompt
-from sam.model import MASK_THRESHOLD, upsample_logits
+from sam.model import MASK_THRESHOLD
 
 LINE = 2
 """Cells beside the padding in which edge heads see where the image ends: a line that is in no image."""

@@ -21,9 +21,10 @@ from composer.presets import load_model_config, load_preset
 from composer.weights import locate
 from sam.allocation import keep_freed_memory
 from sam.checkpoints import load_weights
+from sam.embedding import Embedding, resize_longest_side
 from sam.image_encoder.vit import ImageEncoderViT, ViTConfig
 from sam.mask_decoder import MaskDecoder
-from sam.model import Embedding, SegmentAnything, resize_longest_side
+from sam.model import SegmentAnything
 from sam.precision import choose_precision
 from sam.prompt_encoder import PromptEncoder
 from sam.variants import build_model

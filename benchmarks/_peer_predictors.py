@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sam.model import Embedding, SegmentAnything
+from sam.embedding import Embedding
+from sam.model import SegmentAnything
 
 Pixels = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.bool_]

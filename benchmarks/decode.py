@@ -27,7 +27,8 @@ from torch.nn import functional as F
 from adapters.base import Defaults, Scene
 from adapters.decoding import prompts_at_once
 from adapters.points import Points, PointsAdapter
-from sam.model import Embedding, SegmentAnything
+from sam.embedding import Embedding
+from sam.model import SegmentAnything
 from sam.prompts import Prompts
 
 CLICK = (600.0, 700.0)

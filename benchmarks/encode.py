@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 
 from composer.presets import load_model_config
+from sam.embedding import resize_longest_side
 from sam.image_encoder.vit import ImageEncoderViT
-from sam.model import SegmentAnything, resize_longest_side
+from sam.model import SegmentAnything
 
 MODELS = {"vit_b": "ViT-B shape", "mobile": "TinyViT shape", "tiny": "tiny"}
 AS_TRAINED, COMPILED = f"{_report.OURS}, as trained", f"{_report.OURS}, compiled"

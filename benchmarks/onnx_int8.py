@@ -22,7 +22,7 @@ from composer import Composer
 from composer.evaluation.ground_truth import GroundTruth, open_panoptic
 from composer.evaluation.scoring import MaskFilter, evaluate_boxes, evaluate_points
 from composer.onnx_export import export_onnx
-from sam.model import Embedding
+from sam.embedding import Embedding
 from sam.onnx_files import OnnxEncoder, OnnxSession
 from sam.prompts import Prompts
 

@@ -30,8 +30,9 @@ from composer.presets import load_model_config, load_preset
 from composer.weights import locate
 from sam.allocation import keep_freed_memory
 from sam.checkpoints import load_weights
+from sam.embedding import Embedding
 from sam.export import example_pixels, example_prompts, export_decoder, export_encoder
-from sam.model import Embedding, SegmentAnything
+from sam.model import SegmentAnything
 from sam.onnx_files import OnnxSession, quantize
 from sam.prompts import Prompts
 from sam.variants import build_model

@@ -31,7 +31,8 @@ from _shared import ROOT
 
 from composer.configs import load_yaml
 from composer.presets import load_model_config
-from sam.model import SegmentAnything, resize_longest_side
+from sam.embedding import resize_longest_side
+from sam.model import SegmentAnything
 from sam.prompts import Prompts
 from sam.training.run_log import read_log
 from sam.variants import build_model

@@ -32,7 +32,7 @@ from adapters.regions import clean_masks
 from adapters.rle import RLE
 from adapters.selection import box_nms
 from sam.allocation import keep_freed_memory
-from sam.model import upsample_logits
+from sam.embedding import upsample_logits
 
 IMAGE, SQUARE, CELLS = (1200, 1800), 1024, 256
 INSIDE = (683, 1024)

@@ -28,8 +28,9 @@ from composer.registry import adapter_of
 from composer.weights import locate
 from sam.allocation import keep_freed_memory
 from sam.checkpoints import load_weights
+from sam.embedding import Embedding
 from sam.errors import SamComposerError, UsageError
-from sam.model import Embedding, SegmentAnything
+from sam.model import SegmentAnything
 from sam.onnx_files import OnnxEncoder
 from sam.precision import PrecisionChoice, choose_device, choose_precision
 from sam.variants import build_model

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from sam.model import Embedding
+from sam.embedding import Embedding
 
 MEDIA_TYPE = "application/vnd.safetensors"
 ALIGNMENT = 8

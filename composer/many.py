@@ -10,8 +10,8 @@ from adapters.base import Request
 from adapters.results import Result
 from composer.images import Image, Source, open_image
 from composer.pipeline import Pipeline, PipelineResult
+from sam.embedding import Embedding
 from sam.errors import SamComposerError, UsageError
-from sam.model import Embedding
 
 if TYPE_CHECKING:
     from composer.composer import Composer, Scene

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sam.embedding import Embedding
 from sam.errors import BadPrompt
 from sam.mask_decoder import NUM_MASK_TOKENS, Attended
-from sam.model import Candidates, Embedding, SegmentAnything
+from sam.model import Candidates, SegmentAnything
 from sam.prompts import Prompts
 
 

@@ -20,8 +20,9 @@ from sam.click_graphs import (
     MaskGraph,
     image_side,
 )
+from sam.embedding import Embedding
 from sam.export import require_onnx
-from sam.model import Embedding, SegmentAnything
+from sam.model import SegmentAnything
 
 GRAPHS = ("image", "click", "mask")
 MOST_POINTS = 64

@@ -33,8 +33,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sam.click_side import PromptSide, upper_left
+from sam.embedding import Embedding
 from sam.mask_decoder import NUM_MASK_TOKENS
-from sam.model import Embedding, SegmentAnything
+from sam.model import SegmentAnything
 from sam.shared_image import SharedBlock, SharedImage, SharedScores
 
 EMBEDDING_NAMES = ("image_embeddings", "high_res_2", "high_res_4")

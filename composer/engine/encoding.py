@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from composer.composer import Composer
 from composer.engine.memory import exhausted, free_memory, is_out_of_memory
 from composer.images import Image
-from sam.model import Embedding
+from sam.embedding import Embedding
 
 Encoded = Embedding | Exception
 EncodeMany = Callable[[Composer, Sequence[Image]], list[Embedding]]

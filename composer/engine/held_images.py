@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from composer.images import Image
+from sam.embedding import Embedding
 from sam.errors import Unavailable
-from sam.model import Embedding
 
 
 @dataclass

@@ -16,8 +16,8 @@ from composer.composer import Scene
 from composer.formats.base import Outcome
 from composer.images import Image
 from composer.pipeline import Pipeline
+from sam.embedding import Embedding
 from sam.errors import Cancelled, DeadlineExceeded
-from sam.model import Embedding
 
 
 @dataclass(frozen=True)

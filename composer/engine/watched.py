@@ -10,7 +10,8 @@ from adapters.base import Pixels
 from adapters.base import Scene as AdapterScene
 from composer.composer import Composer, Scene
 from composer.images import Image
-from sam.model import Candidates, Embedding
+from sam.embedding import Embedding
+from sam.model import Candidates
 from sam.prompts import Prompts
 
 Check = Callable[[], None]

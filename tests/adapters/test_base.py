@@ -12,8 +12,9 @@ from adapters.base import CROPS_AT_ONCE, Adapter, Defaults, Scene
 from adapters.boxes import BoxesAdapter
 from adapters.everything import Everything, EverythingAdapter
 from adapters.points import PointsAdapter
+from sam.embedding import Embedding
 from sam.errors import BadPrompt
-from sam.model import Embedding, SegmentAnything
+from sam.model import SegmentAnything
 
 
 def test_a_scene_is_encoded_once_and_only_when_needed(tiny_model: SegmentAnything) -> None:

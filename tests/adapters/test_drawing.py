@@ -13,7 +13,7 @@ from adapters.drawing import MaskDrawer
 from adapters.rle import decode_mask, encode_mask
 from adapters.selection import mask_boxes, stability_score
 from adapters.tiles import TILE, compose_axis, tile_axis
-from sam.model import upsample_logits
+from sam.embedding import upsample_logits
 
 TOLERANCE = 1e-4
 """Logits nearer to a threshold may fall on either side: the two paths add in another order."""

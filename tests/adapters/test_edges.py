@@ -19,8 +19,8 @@ from adapters.edge_thinning import edge_normals, thin_edges
 from adapters.edges import LINE, Edges, EdgesAdapter, before_padding
 from adapters.results import EdgeMap
 from composer import Composer
+from sam.embedding import upsample_logits
 from sam.errors import BadPrompt
-from sam.model import upsample_logits
 
 MakeScene = Callable[..., Scene]
 Values = npt.NDArray[np.float32]

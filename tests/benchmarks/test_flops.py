@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from composer.presets import load_model_config
+from sam.embedding import Embedding
 from sam.image_encoder.vit import ViTConfig
-from sam.model import Embedding
 from sam.prompts import Prompts
 from sam.variants import DecoderConfig, ModelConfig, build_model
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sam.embedding import Embedding
 from sam.image_encoder.vit import ViTConfig
-from sam.model import Embedding, SegmentAnything
+from sam.model import SegmentAnything
 from sam.prompts import Prompts
 from sam.variants import DecoderConfig, ModelConfig, build_model
 

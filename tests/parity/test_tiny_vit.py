@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sam.model import resize_longest_side
+from sam.embedding import resize_longest_side
 from sam.variants import build_model
 
 RELATIVE_TOLERANCE = 1e-4

@@ -11,8 +11,9 @@ import torch
 import yaml
 
 from sam.batched_decode import decode_many
+from sam.embedding import Embedding
 from sam.errors import BadPrompt
-from sam.model import Embedding, SegmentAnything
+from sam.model import SegmentAnything
 from sam.prompts import Prompts
 from sam.variants import ModelConfig, build_model
 

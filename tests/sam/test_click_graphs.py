@@ -10,7 +10,8 @@ import torch
 
 from sam.click_export import GRAPHS, export_click_graphs
 from sam.click_graphs import EMBEDDING_NAMES, GIVEN, MASK_INPUT, ClickGraph, MaskGraph, image_side
-from sam.model import Embedding, SegmentAnything
+from sam.embedding import Embedding
+from sam.model import SegmentAnything
 from sam.prompts import Prompts
 from sam.variants import ModelConfig, build_model
 

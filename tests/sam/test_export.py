@@ -16,8 +16,9 @@ from torch import Tensor
 
 from composer import Composer
 from sam import export
+from sam.embedding import Embedding
 from sam.errors import EnvironmentProblem, UsageError
-from sam.model import Embedding, SegmentAnything
+from sam.model import SegmentAnything
 from sam.onnx_files import OnnxEncoder, OnnxSession, compare_decoder, compare_encoder, quantize
 from sam.prompts import Prompts
 from sam.variants import ModelConfig, build_model

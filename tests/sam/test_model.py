@@ -7,10 +7,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from sam.embedding import resize_longest_side, upsample_logits
 from sam.errors import UsageError
 from sam.image_encoder.compact import CompactConfig, CompactEncoder
 from sam.mask_decoder import MaskDecoder
-from sam.model import SegmentAnything, resize_longest_side, upsample_logits
+from sam.model import SegmentAnything
 from sam.prompts import Prompts
 from sam.variants import ModelConfig, build_model
 

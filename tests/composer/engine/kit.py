@@ -15,7 +15,7 @@ from composer.engine.engine import Engine
 from composer.engine.jobs import Asked, Job
 from composer.images import Image, open_image
 from composer.requests import request_record
-from sam.model import Embedding
+from sam.embedding import Embedding
 
 Pixels = npt.NDArray[np.uint8]
 MakeEngine = Callable[..., Engine]
