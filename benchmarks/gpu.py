@@ -247,8 +247,11 @@ def automatic_rows(bench: Bench) -> Rows:
     if PEER in _peers.installed():
         from segment_anything import SamAutomaticMaskGenerator
 
+        peer = _peers.segment_anything_of(model).to(bench.device)
+        # It hands masks to numpy, which has no bf16.
+        peer.mask_decoder.register_forward_hook(lambda _, __, out: tuple(part.float() for part in out))
         generator = SamAutomaticMaskGenerator(
-            _peers.segment_anything_of(model).to(bench.device),
+            peer,
             points_per_side=bench.per_side,
             pred_iou_thresh=0,
             stability_score_thresh=0,

@@ -138,6 +138,9 @@ def train(
         claim_folder(folder, run)
     if device.type == "cpu":
         keep_freed_memory()
+    elif device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # all canvases of a phase have one size
+        torch.set_float32_matmul_precision("high")
     with ExitStack() as stack:
         validator = None
         if run.validation and ranks.leads:

@@ -7,12 +7,30 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sam.training.deepest import deepest_point
+from sam.training.deepest import about_deepest_points, deepest_point
 
 FULL_SIZE_NOISE_LIMIT = 20.0
 """Largest box noise in pixels of a 1024-pixel input (App. A)."""
 BOX_NOISE = 0.1
 """Standard deviation of the noise on each coordinate of a box, as a share of the box's side (App. A)."""
+
+
+class Dice:
+    """Where a step's chance comes from.
+
+    Args:
+        seed: of all of it.
+        device: of the model.
+
+    Attributes:
+        host: decides what the program does next, for which it would have to wait for a GPU.
+        device: draws prompts beside their masks. On a CPU both are one.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.host = torch.Generator().manual_seed(seed)
+        apart = device.type != "cpu"
+        self.device = torch.Generator(device).manual_seed(seed) if apart else self.host
 
 
 @dataclass(frozen=True)
@@ -65,31 +83,42 @@ def first_point(target: Tensor, stride: int, generator: torch.Generator, deepest
     Args:
         target: (N, h, w) in {0, 1}, none empty, at ``1 / stride`` of the input.
         stride: pixels of the input per cell of ``target``.
-        generator: source of randomness, on the CPU.
+        generator: source of randomness, on the device of ``target``.
         deepest: probability of the point farthest from the mask's border instead, where a careful person
             clicks (App. D.1).
     """
     points = sample_point(target > 0.5, stride, generator)
     if deepest:
-        careful = torch.rand(len(target), generator=generator) < deepest
-        for row in careful.nonzero()[:, 0].tolist():
-            found = deepest_point((target[row] > 0.5).numpy())
-            assert found is not None, "no target is empty"
-            points[row] = torch.tensor(found[:2]) * stride + (stride - 1) / 2
-    return Round(points[:, None], torch.ones(len(target), 1, dtype=torch.long), None)
+        careful = torch.rand(len(target), generator=generator, device=target.device) < deepest
+        centres = _deepest_points(target > 0.5) * stride + (stride - 1) / 2
+        points = torch.where(careful[:, None], centres, points)
+    return Round(points[:, None], torch.ones(len(target), 1, dtype=torch.long, device=target.device), None)
+
+
+def _deepest_points(regions: Tensor) -> Tensor:
+    """(N, 2) cells of (N, h, w) regions; exact on a CPU, where a GPU would have to wait for one."""
+    if regions.is_cuda:
+        return about_deepest_points(regions)
+    found = [deepest_point(region.cpu().numpy()) for region in regions]
+    return torch.tensor([place[:2] for place in found if place is not None], device=regions.device)
 
 
 def first_box(target: Tensor, stride: int, generator: torch.Generator, noise: float = BOX_NOISE) -> Round:
     """The box of each mask (N, h, w), moved by ``noise``; see :func:`noisy_boxes`."""
     side = target.shape[-1] * stride
     boxes = noisy_boxes(mask_boxes(target, stride), side, generator, noise)
-    return Round(torch.zeros(len(target), 0, 2), torch.zeros(len(target), 0, dtype=torch.long), boxes)
+    return Round(*_no_points(target), boxes)
 
 
 def first_text(vectors: Tensor) -> Round:
     """The vector (N, d) of each mask's own picture, in the place of a phrase (App. D.5)."""
-    count = len(vectors)
-    return Round(torch.zeros(count, 0, 2), torch.zeros(count, 0, dtype=torch.long), None, vectors)
+    return Round(*_no_points(vectors), None, vectors)
+
+
+def _no_points(beside: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, 0, 2) points and (N, 0) labels on the device of ``beside``, which has N rows."""
+    count, device = len(beside), beside.device
+    return torch.zeros(count, 0, 2, device=device), torch.zeros(count, 0, dtype=torch.long, device=device)
 
 
 def next_round(
@@ -102,7 +131,7 @@ def next_round(
     region = torch.where(wrong.flatten(1).any(1)[:, None, None], wrong, truth)
     point = sample_point(region, stride, generator)
     cell = (point / stride).long()
-    label = truth[torch.arange(len(truth)), cell[:, 1], cell[:, 0]].long()
+    label = truth[torch.arange(len(truth), device=truth.device), cell[:, 1], cell[:, 0]].long()
     return replace(
         previous,
         points=torch.cat([previous.points, point[:, None]], 1),
@@ -115,7 +144,7 @@ def sample_point(region: Tensor, stride: int, generator: torch.Generator) -> Ten
     count, _, width = region.shape
     index = torch.multinomial(region.flatten(1).float(), 1, generator=generator)[:, 0]
     cell = torch.stack([index % width, index // width], 1).float()
-    inside = torch.rand(count, 2, generator=generator) * (stride - 1)
+    inside = torch.rand(count, 2, generator=generator, device=region.device) * (stride - 1)
     return cell * stride + inside
 
 
@@ -126,12 +155,12 @@ def mask_boxes(masks: Tensor, stride: int) -> Tensor:
     width, height = columns.shape[1], rows.shape[1]
     x1, y1 = columns.argmax(1), rows.argmax(1)
     x2, y2 = width - columns.flip(1).argmax(1), height - rows.flip(1).argmax(1)
-    return torch.stack([x1, y1, x2, y2], 1).float() * stride - torch.tensor([0, 0, 1, 1])
+    return torch.stack([x1, y1, x2 - 1 / stride, y2 - 1 / stride], 1).float() * stride
 
 
 def noisy_boxes(boxes: Tensor, side: int, generator: torch.Generator, share: float = BOX_NOISE) -> Tensor:
     """Move each coordinate by normal noise of ``share`` of the box's side, at most 20 px of 1024."""
     limit = FULL_SIZE_NOISE_LIMIT * side / 1024
     sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-    noise = torch.randn(boxes.shape, generator=generator) * share * sides
+    noise = torch.randn(boxes.shape, generator=generator, device=boxes.device) * share * sides
     return (boxes + noise.clamp(-limit, limit)).clamp(0, side - 1)

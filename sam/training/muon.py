@@ -39,23 +39,35 @@ class Muon(torch.optim.AdamW):
         finally:
             self.param_groups = groups
         for group in groups:
+            alike: dict[tuple[int, ...], list[Tensor]] = {}
             for parameter, shape in zip(group["params"], group.get(MATRICES, ()), strict=False):
-                self._step_matrix(parameter, tuple(shape), group["lr"], group["weight_decay"])
+                if parameter.grad is not None:
+                    alike.setdefault(tuple(shape), []).append(parameter)
+            for shape, parameters in alike.items():
+                self._step_matrices(parameters, shape, group["lr"], group["weight_decay"])
         return loss
 
-    def _step_matrix(self, parameter: Tensor, shape: tuple[int, ...], rate: float, decay: float) -> None:
-        if parameter.grad is None:
-            return
+    def _step_matrices(
+        self, parameters: list[Tensor], shape: tuple[int, ...], rate: float, decay: float
+    ) -> None:
+        """Parameters of one shape together: a few large products in place of many small ones."""
+        momenta = [self._momentum(parameter) for parameter in parameters]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov's
+        updates = orthogonal(torch.stack([one.reshape(shape) for one in ahead]))
+        torch._foreach_mul_(parameters, 1 - rate * decay)
+        alpha = -rate * SIZE * max(shape[-2:]) ** 0.5
+        whole = [one.view_as(p) for one, p in zip(updates, parameters, strict=True)]
+        torch._foreach_add_(parameters, whole, alpha=alpha)
+
+    def _momentum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]
         if not state:
             state["step"] = torch.tensor(0.0)  # not used here; AdamW looks for it when a state is loaded
             state["momentum_buffer"] = torch.zeros_like(parameter)
         momentum: Tensor = state["momentum_buffer"]
-        momentum.lerp_(parameter.grad, 1 - MOMENTUM)
-        ahead = parameter.grad.lerp(momentum, MOMENTUM)  # Nesterov's
-        update = orthogonal(ahead.reshape(shape)).view_as(parameter)
-        parameter.mul_(1 - rate * decay)
-        parameter.add_(update, alpha=-rate * SIZE * max(shape[-2:]) ** 0.5)
+        return momentum
 
 
 def orthogonal(x: Tensor) -> Tensor:
@@ -64,9 +76,13 @@ def orthogonal(x: Tensor) -> Tensor:
     wide = x.shape[-2] <= x.shape[-1]
     x = x if wide else x.mT
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    shape = x.shape
+    x = x.reshape(-1, *shape[-2:])
     for _ in range(STEPS):
         square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        # a x + (b square + c square square) x, in as few kernels as there are products
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    x = x.reshape(shape)
     return (x if wide else x.mT).contiguous()
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sam.image_encoder import EncoderOutput
 from sam.image_encoder.compact import CompactEncoder
 from sam.model import PIXEL_MEAN, PIXEL_STD, SegmentAnything
-from sam.training.canvas import Sample
+from sam.training.batch import Batch
 from sam.training.config import TrainingConfig
-from sam.training.interactive import Round, first_box, first_point, first_text, next_round, plan_rounds
+from sam.training.interactive import Dice, Round, first_box, first_point, first_text, next_round, plan_rounds
 from sam.training.losses import AFFINITY_OFFSETS, affinity_loss, edge_loss, prompt_loss
 from sam.training.teacher import Teacher, decode_all, embedding_loss, teaching_loss
 
@@ -61,22 +58,23 @@ class Objective(nn.Module):
             self.model.image_encoder.eval()
         return self
 
-    def forward(self, samples: Sequence[Sample], seed: int) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, seed: int) -> dict[str, Tensor]:
         """The weighted losses by name, scalars.
 
         Args:
-            samples: canvases of one side.
+            batch: canvases, wherever they are.
             seed: of everything that is drawn here: prompts, and what stochastic depth leaves out.
         """
         torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
-        device = self.model.device
-        pixels = normalise(torch.from_numpy(np.stack([s.pixels for s in samples])).to(device))
-        targets = torch.from_numpy(np.stack([s.targets for s in samples])).float()
+        dice = Dice(seed, self.model.device)
+        # Which masks begin with a text is decided on the host, where the batch comes from.
+        begun = self._beginnings(batch, dice.host)
+        batch = batch.to(self.model.device)
+        pixels = normalise(batch.pixels)
         encoded, stride8 = self._encode(pixels)
         seen = self._teacher[0].look(pixels) if self._teacher else None
-        losses = self._prompt_rounds(encoded, seen, targets.flatten(0, 1), _texts(samples), generator)
-        return {**losses, **self._dense_losses(samples, encoded, stride8, seen)}
+        losses = self._prompt_rounds(encoded, seen, batch, begun, dice)
+        return {**losses, **self._dense_losses(batch, encoded, stride8, seen)}
 
     def _encode(self, pixels: Tensor) -> tuple[EncoderOutput, Tensor | None]:
         """What the encoder gives, and a compact one's map at stride 8."""
@@ -92,20 +90,19 @@ class Objective(nn.Module):
 
     def _dense_losses(
         self,
-        samples: Sequence[Sample],
+        batch: Batch,
         encoded: EncoderOutput,
         stride8: Tensor | None,
         seen: EncoderOutput | None,
     ) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         weights, distill = self.config.losses, self.config.distill
-        device = encoded.image_embedding.device
-        ids = torch.from_numpy(np.stack([s.ids[2::4, 2::4] for s in samples])).long()
+        ids = batch.ids.long()
         if weights.edge and encoded.edge_logits is not None and stride8 is not None:
-            losses["edge"] = weights.edge * edge_loss(encoded.edge_logits.float(), ids.to(device))
+            losses["edge"] = weights.edge * edge_loss(encoded.edge_logits.float(), ids)
         if weights.affinity and self.affinity_head is not None and stride8 is not None:
             losses["affinity"] = weights.affinity * affinity_loss(
-                self.affinity_head(stride8).float(), ids[:, ::2, ::2].to(device)
+                self.affinity_head(stride8).float(), ids[:, ::2, ::2]
             )
         if seen is not None and distill is not None and distill.embedding:
             own = encoded.image_embedding
@@ -114,13 +111,22 @@ class Objective(nn.Module):
             losses["embedding"] = distill.embedding * embedding_loss(projected, seen.image_embedding.clone())
         return losses
 
+    def _beginnings(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """What each of the batch's masks (B * K,) is first asked for by."""
+        count = batch.targets.shape[0] * batch.targets.shape[1]
+        # The same number of boxes in all steps: for another number of rows a GPU chooses its kernels anew.
+        # What is left of a whole number is decided by chance.
+        exact = torch.tensor(self.config.box_share * count)
+        boxes = int((exact + torch.rand((), generator=generator) * (exact % 1 > 0)).floor())
+        begun = torch.full((count,), POINT)
+        begun[torch.randperm(count, generator=generator)[:boxes]] = BOX
+        if batch.texts is not None and self.config.text is not None:
+            by_text = torch.rand(count, generator=generator) < self.config.text.share
+            begun[by_text & ~batch.texts.flatten(0, 1)[:, 0].isnan().cpu()] = TEXT
+        return begun
+
     def _prompt_rounds(
-        self,
-        encoded: EncoderOutput,
-        seen: EncoderOutput | None,
-        targets: Tensor,
-        texts: Tensor | None,
-        generator: torch.Generator,
+        self, encoded: EncoderOutput, seen: EncoderOutput | None, batch: Batch, begun: Tensor, dice: Dice
     ) -> dict[str, Tensor]:
         """Mean losses over the masks (B * K, h, w), begun with a box, a point or a text (B * K, d).
 
@@ -128,22 +134,23 @@ class Objective(nn.Module):
         fit the other would train on token sets that inference never sees.
         """
         device = encoded.image_embedding.device
-        begun = (torch.rand(len(targets), generator=generator) < self.config.box_share).long()
-        if texts is not None and self.config.text is not None:
-            by_text = torch.rand(len(targets), generator=generator) < self.config.text.share
-            begun[by_text & ~texts[:, 0].isnan()] = TEXT
+        targets = batch.targets.flatten(0, 1)
         names = ("prompts", "teacher") if seen is not None and self._masks_are_taught else ("prompts",)
         totals = {name: torch.zeros((), device=device) for name in names}
         for kind in (POINT, BOX, TEXT):
             rows = (begun == kind).nonzero()[:, 0]
             if not len(rows):
                 continue
-            prompt = self._begin(kind, targets[rows], None if texts is None else texts[rows], generator)
-            images = (rows // (len(targets) // len(encoded.image_embedding))).to(device)
-            found = self._interact(encoded, seen, images, targets[rows], prompt, generator)
+            share, rows = len(rows) / len(begun), rows.to(device)
+            chosen = targets[rows].float()
+            prompt = self._begin(
+                kind, chosen, None if batch.texts is None else batch.texts.flatten(0, 1)[rows], dice.device
+            )
+            images = rows // batch.targets.shape[1]
+            found = self._interact(encoded, seen, images, chosen, prompt, dice)
             for name in names:
                 if name in found:
-                    totals[name] = totals[name] + found[name] * (len(rows) / len(targets))
+                    totals[name] = totals[name] + found[name] * share
         return totals
 
     def _begin(self, kind: int, targets: Tensor, texts: Tensor | None, generator: torch.Generator) -> Round:
@@ -161,22 +168,21 @@ class Objective(nn.Module):
         images: Tensor,
         targets: Tensor,
         prompt: Round,
-        generator: torch.Generator,
+        dice: Dice,
     ) -> dict[str, Tensor]:
         """All rounds of N masks on the canvases ``images`` (N,): the means of the rounds' losses."""
-        features = encoded.image_embedding[images]
-        skips = tuple(f[images] for f in encoded.high_res_features)
+        features = encoded.image_embedding.index_select(0, images)
+        skips = tuple(f.index_select(0, images) for f in encoded.high_res_features)
         side = targets.shape[-1] * TARGET_STRIDE
-        new_points = plan_rounds(self.config.rounds, self.config.vary_rounds, generator)
-        on_device = targets.to(features.device)
+        new_points = plan_rounds(self.config.rounds, self.config.vary_rounds, dice.host)
         previous: Tensor | None = None
         totals: dict[str, Tensor] = {}
         for brings_point in new_points:
             if previous is not None and brings_point:
-                prompt = next_round(prompt, previous.cpu(), targets, TARGET_STRIDE, generator)
+                prompt = next_round(prompt, previous, targets, TARGET_STRIDE, dice.device)
             logits, iou = decode_all(self.model, features, skips, prompt, previous, side)
             losses = {
-                "prompts": prompt_loss(logits, iou, on_device, prompt.ambiguous, self.config.losses),
+                "prompts": prompt_loss(logits, iou, targets, prompt.ambiguous, self.config.losses),
                 **self._taught(seen, images, prompt, previous, logits, side),
             }
             totals = {name: totals[name] + loss if totals else loss for name, loss in losses.items()}
@@ -204,12 +210,6 @@ class Objective(nn.Module):
     @property
     def _masks_are_taught(self) -> bool:
         return bool(self._teacher) and self.config.distill is not None and self.config.distill.weight > 0
-
-
-def _texts(samples: Sequence[Sample]) -> Tensor | None:
-    """(B * K, d) vectors of the masks' pictures, NaN where a mask has none; None where no mask can have."""
-    vectors = [s.texts for s in samples if s.texts is not None]
-    return torch.from_numpy(np.concatenate(vectors)) if len(vectors) == len(samples) and vectors else None
 
 
 def normalise(pixels: Tensor) -> Tensor:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from sam.checkpoints import load_training_state, save_training_state, save_weights
 from sam.errors import CheckpointError, UsageError
 from sam.model import SegmentAnything
+from sam.training.batch import Batch, in_parts
 from sam.training.canvas import CanvasSampler, Sample
 from sam.training.config import TrainingConfig
 from sam.training.objective import Objective
@@ -95,6 +98,8 @@ class Trainer:
         self.validate, self.dtype, self.ranks = validate, dtype, ranks
         self.after_validation = after_validation
         self._check()
+        if model.device.type == "cuda":
+            model.to(memory_format=torch.channels_last)
         self.objective = Objective(model, config, teacher)
         self.affinity_head = self.objective.affinity_head
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
@@ -140,10 +145,10 @@ class Trainer:
         """
         torch.set_flush_denormal(True)
         self.resume()
-        recent: list[dict[str, float]] = []
+        recent: list[dict[str, Tensor]] = []
         started = time.monotonic() - self.seconds
-        for samples in () if self.finished else self._loader():
-            recent.append(self._train_step(samples))
+        for batches in () if self.finished else self._loader():
+            recent.append(self._train_step(batches))
             self.step += 1
             self.seconds = time.monotonic() - started
             if self.step % self.config.log_every == 0:
@@ -165,41 +170,46 @@ class Trainer:
         self.ranks.wait()
         return self.average
 
-    def _loader(self) -> DataLoader[list[Sample]]:
+    def _loader(self) -> DataLoader[list[Batch]]:
+        if self.config.workers > 1:
+            cv2.setNumThreads(1)  # each worker has one; set here, since a forked pool of threads cannot be
         return DataLoader(
             CanvasStream(self.sampler, self.config, self.step, self.ranks),
             batch_size=None,
+            collate_fn=functools.partial(in_parts, parts=self.config.accumulate),
             num_workers=self.config.workers,
             prefetch_factor=4 if self.config.workers else None,
+            pin_memory=self.model.device.type == "cuda",
             worker_init_fn=_ignore_interrupts,
         )
 
-    def _train_step(self, samples: list[Sample]) -> dict[str, float]:
+    def _train_step(self, batches: list[Batch]) -> dict[str, Tensor]:
+        """One step of the optimiser, over the gradients of all parts; the losses stay on the device."""
         self.objective.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate() * group.get("scale", 1.0)
-        parts, size = self.config.accumulate, len(samples) // self.config.accumulate
         self.optimizer.zero_grad(set_to_none=True)
         found = []
-        for part in range(parts):
-            with self.ranks.apart(self.parallel, last=part == parts - 1):
-                losses = self._losses(samples[part * size : (part + 1) * size], part)
+        for part, batch in enumerate(batches):
+            with self.ranks.apart(self.parallel, last=part == len(batches) - 1):
+                losses = self._losses(batch, part)
                 total = sum(losses.values(), torch.zeros((), device=self.model.device))
-                (total / parts).backward()
-            found.append({name: float(loss.detach()) for name, loss in losses.items()})
+                (total / len(batches)).backward()
+            found.append({name: loss.detach() for name, loss in losses.items()})
         parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
         if torch.isfinite(norm):
             self.optimizer.step()
             self._update_average()
-        return {**_means(found), "grad_norm": float(norm)}
+        mean = {name: torch.stack([row[name] for row in found]).mean() for name in found[0]}
+        return {**mean, "grad_norm": norm.detach()}
 
-    def _losses(self, samples: list[Sample], part: int) -> dict[str, Tensor]:
-        """Of one part of this process's samples; its seed is that of the part among those of all."""
+    def _losses(self, batch: Batch, part: int) -> dict[str, Tensor]:
+        """Of one part of this process's canvases; its seed is that of the part among those of all."""
         number = part * self.ranks.count + self.ranks.rank
         seed = self.config.seed * 1_000_003 + self.step + number * 7_919_000_003
         with torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            losses: dict[str, Tensor] = self.parallel(samples, seed)
+            losses: dict[str, Tensor] = self.parallel(batch, seed)
         return losses
 
     def _learning_rate(self) -> float:
@@ -208,12 +218,19 @@ class Trainer:
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        averaged, sources, others = self._averaged
+        torch._foreach_lerp_(averaged, sources, 1 - decay)
+        for value, source in others:
+            value.copy_(source)
+
+    @functools.cached_property
+    def _averaged(self) -> tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]:
+        """The averaged numbers and what they are averages of; what is copied, which are counters."""
         source = self.model.state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(source[name], 1 - decay)
-            else:
-                value.copy_(source[name])
+        pairs = [(value, source[name]) for name, value in self.average.state_dict().items()]
+        real = [pair for pair in pairs if pair[0].is_floating_point()]
+        others = [pair for pair in pairs if not pair[0].is_floating_point()]
+        return [value for value, _ in real], [value for _, value in real], others
 
     def _validate(self) -> None:
         """Figures of the averaged weights into the log; the best so far are kept."""
@@ -294,8 +311,8 @@ class Trainer:
             write_row(self.folder / LOG, {"step": self.step, "seconds": round(self.seconds), **values})
 
 
-def _means(rows: list[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+def _means(rows: list[dict[str, Tensor]]) -> dict[str, float]:
+    return {name: float(torch.stack([row[name] for row in rows]).mean()) for name in rows[0]}
 
 
 def _ignore_interrupts(worker: int) -> None:

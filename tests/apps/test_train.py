@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from sam.checkpoints import file_digest, load_training_state, read_weights
+from sam.training.batch import Batch
 from sam.training.trainer import Trainer, read_log
 
 MODEL = """\
@@ -74,10 +76,10 @@ def after_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], o
     def set_up(number: int, act: Callable[[], object]) -> None:
         train_step = Trainer._train_step
 
-        def step(self: Trainer, samples: list) -> dict[str, float]:
+        def step(self: Trainer, batches: list[Batch]) -> dict[str, Tensor]:
             if self.step == number:
                 act()
-            return train_step(self, samples)
+            return train_step(self, batches)
 
         monkeypatch.setattr(Trainer, "_train_step", step)
 

@@ -25,6 +25,7 @@ from composer.training_data import write_panoptic
 from sam.checkpoints import load_training_state, load_weights, read_weights, save_training_state
 from sam.errors import CheckpointError, EnvironmentProblem
 from sam.model import SegmentAnything
+from sam.training.batch import Batch
 from sam.training.canvas import CanvasSampler, SamplingConfig
 from sam.training.config import Phase, TrainingConfig
 from sam.training.data import LabelledPhoto, PackedSet, pack
@@ -377,7 +378,7 @@ class TestArithmetic:
                 torch.cat([p.grad.flatten() for g in optimizer.param_groups for p in g["params"]]).norm()
             )
         )
-        losses = trainer._train_step([trainer.sampler(0, 64)])
+        losses = trainer._train_step([Batch.of([trainer.sampler(0, 64)])])
         assert float(sizes[0]) == pytest.approx(1e-3, rel=1e-3) and losses["grad_norm"] > 1e-2
 
     @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -386,16 +387,16 @@ class TestArithmetic:
     ) -> None:
         trainer = make_trainer()
         weight = next(trainer.model.parameters())
-        trainer._train_step([trainer.sampler(0, 64)])
+        trainer._train_step([Batch.of([trainer.sampler(0, 64)])])
         before = copy.deepcopy(
             [trainer.model.state_dict(), trainer.average.state_dict(), trainer.optimizer.state_dict()]
         )
         with monkeypatch.context() as broken:
             broken.setattr(trainer, "_losses", lambda *_: {"prompts": (weight * value).sum()})
-            assert not math.isfinite(trainer._train_step([])["grad_norm"])
+            assert not math.isfinite(trainer._train_step([Batch.of([trainer.sampler(0, 64)])])["grad_norm"])
         state = [trainer.model.state_dict(), trainer.average.state_dict(), trainer.optimizer.state_dict()]
         assert [name for name in differences(before, state) if not name.endswith("/lr")] == []
-        trainer._train_step([trainer.sampler(0, 64)])
+        trainer._train_step([Batch.of([trainer.sampler(0, 64)])])
         assert differences(before[0], trainer.model.state_dict())
         assert all(p.isfinite().all() for p in trainer.model.parameters())
 
