@@ -1,4 +1,4 @@
-"""Canvases of one size, stacked for the device. Made where they are composed, so that the loop only copies."""
+"""Canvases of one size, stacked for the device where they are composed, so that the loop only copies."""
 
 from __future__ import annotations
 

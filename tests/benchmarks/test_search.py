@@ -36,12 +36,12 @@ def test_every_run_can_be_trained(search: ModuleType, name: str, tmp_path: Path)
 def test_a_run_changes_what_it_says_and_nothing_else(search: ModuleType, tmp_path: Path) -> None:
     changes = {"shapes.encoder.out_chans": 192, "shapes.decoder.embed_dim": 192, "sampling.mosaic": 0}
     run = read_training_run(search.written(tmp_path, BASE, changes))
-    shipped = load_model_config("tiny")
+    shipped = load_model_config("tiny-v1")
     assert isinstance(run.model.encoder, CompactConfig) and isinstance(shipped.encoder, CompactConfig)
     assert (run.model.encoder.out_chans, run.model.decoder.embed_dim) == (192, 192)
     assert run.model.encoder.backbone == shipped.encoder.backbone
     assert run.config.sampling.mosaic == 0 and run.config.sampling.component == 0.2
-    assert load_yaml(BASE)["model"] == "tiny"
+    assert load_yaml(BASE)["model"] == "tiny-v1"
 
 
 def test_the_last_validation_is_the_outcome(search: ModuleType, tmp_path: Path) -> None:

@@ -7,23 +7,24 @@ from pathlib import Path
 import pytest
 import yaml
 
+from composer.composer import Composer
 from composer.presets import load_model_config, load_preset, preset_names
-from composer.weights import expected_path
+from composer.weights import expected_path, locate
 from sam.checkpoints import file_digest
-from sam.errors import UsageError
+from sam.errors import CheckpointError, UsageError
 
 
 def test_the_packaged_presets() -> None:
-    assert preset_names() == ["tiny", "mobile", "vit_b", "vit_h", "vit_l"]
+    assert preset_names() == ["tiny", "mobile", "tiny-v1", "vit_b", "vit_h", "vit_l"]
 
 
-@pytest.mark.parametrize("name", ["tiny", "mobile", "vit_b", "vit_h", "vit_l"])
+@pytest.mark.parametrize("name", preset_names())
 def test_each_is_pinned_and_described(name: str) -> None:
     preset = load_preset(name)
     assert preset.name == name
     assert preset.description
     assert preset.weights.bytes and preset.weights.sha256
-    assert preset.weights.embedded == (name == "tiny")
+    assert preset.weights.embedded == name.startswith("tiny")
     assert (preset.weights.url is None) == preset.weights.embedded
 
 
@@ -43,7 +44,7 @@ def test_the_embedded_weights_are_the_pinned_ones() -> None:
 
 
 def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"did you mean 'vit_b'\? known: tiny, mobile, vit_b") as caught:
+    with pytest.raises(UsageError, match=r"did you mean 'vit_b'\? known: tiny, mobile, tiny-v1, vit_b") as caught:
         load_preset("vitb")
     assert caught.value.exit_code == 2
 
@@ -124,3 +125,13 @@ def test_companions_have_sources_of_their_own(tmp_path: Path) -> None:
     assert sources == {"weights": False, "clip": True, "detector": False}
     assert expected_path(parts["clip"]).parts[-4:] == ("sam", "weights", *clip["file"].split("/"))
     assert expected_path(parts["detector"]) == tmp_path / "d.safetensors"
+
+
+def test_an_earlier_tiny_answers_by_its_own_name_and_no_other() -> None:
+    """Old weights: by the name that they have now; as `tiny`'s they are another model's, and it says so."""
+    earlier = load_preset("tiny-v1")
+    assert earlier.weights.sha256.startswith("f2ab0a3b")
+    assert Composer.load("tiny-v1", device="cpu").model.digest == earlier.weights.sha256
+    with pytest.raises(CheckpointError, match="tiny-v1.safetensors") as caught:
+        Composer.load("tiny", checkpoint=locate(earlier), device="cpu")
+    assert caught.value.exit_code == 5

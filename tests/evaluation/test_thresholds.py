@@ -90,8 +90,8 @@ def test_each_pair_keeps_what_the_adapter_keeps(photo: npt.NDArray[np.uint8]) ->
     everything = EverythingAdapter()(scene, Everything(points_per_side=5, **thresholds._KEEP_ALL))
     assert len(everything) > 30
     counts = set()
-    for iou in np.quantile(everything.predicted_iou, [0.3, 0.8]).tolist():
-        for stability in np.quantile(everything.stability, [0.3, 0.8]).tolist():
+    for iou in np.quantile(everything.predicted_iou, [0.1, 0.4, 0.8]).tolist():
+        for stability in np.quantile(everything.stability, [0.1, 0.5, 0.8]).tolist():
             kept = everything[thresholds._kept(everything, iou, stability)]
             asked = Everything(points_per_side=5, pred_iou_thresh=iou, stability_score_thresh=stability)
             expected = EverythingAdapter()(scene, asked)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import torch
 
 from composer.evaluation.clicks import first_click
+from sam.training.batch import Batch
+from sam.training.canvas import CanvasSampler, SamplingConfig
+from sam.training.data import PackedSet
+from sam.training.deepest import about_deepest_points, deepest_point
 from sam.training.interactive import (
     Round,
     first_box,
@@ -16,6 +22,7 @@ from sam.training.interactive import (
     sample_point,
 )
 from sam.training.objective import BOX, POINT, Objective
+from sam.training.shapes import made_photos
 from tests.training.kit import model_of, plain_config
 
 STRIDE = 4
@@ -185,3 +192,29 @@ def test_short_plans() -> None:
     assert plan_rounds(1, False, generator()) == [True]
     assert plan_rounds(1, True, generator()) == [True]
     assert plan_rounds(2, False, generator()) == [True, True]
+
+
+def test_about_the_deepest_points_are_nearly_as_deep() -> None:
+    """On a GPU, which counts steps of an octagon; of discs, boxes and triangles that cover each other."""
+    layers = [photo.layers[0] for photo in made_photos(12, side=96)]
+    regions = [layer == i for layer in layers for i in np.unique(layer)]
+    found = about_deepest_points(torch.from_numpy(np.stack(regions)))
+    assert found.shape == (len(regions), 2)
+    for region, (x, y) in zip(regions, found.tolist(), strict=True):
+        deepest = deepest_point(region)
+        assert deepest is not None and region[y, x]
+        distance = cv2.distanceTransform(np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, 5)
+        assert distance[y + 1, x + 1] >= 0.88 * deepest[2]
+
+
+def test_every_step_has_the_same_number_of_boxes(shapes: PackedSet) -> None:
+    """Up to what is left of a whole number, which is drawn."""
+    objective = Objective(model_of("compact"), plain_config(box_share=0.3))
+    sampler = CanvasSampler([shapes], SamplingConfig({"shapes": 1.0}, masks=3), 0)
+    batch = Batch.of([sampler(i, 64) for i in range(5)])
+    begun = [objective._beginnings(batch, generator(seed)) for seed in range(400)]
+    counts = torch.tensor([int((kinds == BOX).sum()) for kinds in begun])
+    assert set(counts.tolist()) == {4, 5}  # 4.5 of 15
+    assert 4.4 < counts.double().mean() < 4.6
+    share = torch.stack(begun).double().mean(0)  # of each mask alike
+    assert share.min() > 0.2 and share.max() < 0.4
