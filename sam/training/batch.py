@@ -40,7 +40,9 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """On ``device``; the host does not wait where the memory is pinned."""
-        return Batch(*(None if part is None else part.to(device, non_blocking=True) for part in self))
+        pixels, ids, targets = (part.to(device, non_blocking=True) for part in self[:3])
+        texts = None if self.texts is None else self.texts.to(device, non_blocking=True)
+        return Batch(pixels, ids, targets, texts)
 
 
 def in_parts(samples: Sequence[Sample], parts: int) -> list[Batch]:

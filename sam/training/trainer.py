@@ -170,7 +170,8 @@ class Trainer:
         self.ranks.wait()
         return self.average
 
-    def _loader(self) -> DataLoader[list[Batch]]:
+    def _loader(self) -> DataLoader[list[Sample]]:
+        """Gives the batches of each step's parts, which its workers make of the stream's samples."""
         if self.config.workers > 1:
             cv2.setNumThreads(1)  # each worker has one; set here, since a forked pool of threads cannot be
         return DataLoader(
