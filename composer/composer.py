@@ -89,8 +89,8 @@ class Composer:
         """Load a preset.
 
         Args:
-            preset: a name (``tiny``, ``mobile``, ``vit_b``, ``vit_l``, ``vit_h``), the path of a YAML preset,
-                or a preset already read.
+            preset: a name (``tiny``, ``tiny-v1``, ``mobile``, ``vit_b``, ``vit_l``, ``vit_h``), the path of a
+                YAML preset, or a preset already read.
             checkpoint: a weights file to use instead of the preset's own; neither its size nor its digest is
                 pinned then.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.

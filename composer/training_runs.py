@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,10 +138,9 @@ def train(
         claim_folder(folder, run)
     if device.type == "cpu":
         keep_freed_memory()
-    elif device.type == "cuda":
-        torch.backends.cudnn.benchmark = True  # all canvases of a phase have one size
-        torch.set_float32_matmul_precision("high")
     with ExitStack() as stack:
+        if device.type == "cuda":
+            stack.enter_context(fast_kernels(reduced=dtype != torch.float32))
         validator = None
         if run.validation and ranks.leads:
             ensure_folder(packed)
@@ -174,6 +173,24 @@ def train(
         watch.on_start(trainer)
         trainer.run(watch.on_step, watch.should_stop)
     return _outcome(trainer, folder, run.validation)
+
+
+@contextmanager
+def fast_kernels(*, reduced: bool) -> Iterator[None]:
+    """cuDNN tries its kernels, since all canvases of a phase have one size; what was set comes back after.
+
+    Args:
+        reduced: float32 products may be TF32's, beside others in bf16.
+    """
+    tries, precision = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.benchmark = True
+    if reduced:
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = tries
+        torch.set_float32_matmul_precision(precision)
 
 
 def packed_sets(run: TrainingRun, data: Path, packed: Path, watch: Watch) -> list[PackedSet]:

@@ -257,7 +257,7 @@ def _quadrants(features: Tensor, size: tuple[int, int], levels: int) -> Tensor:
 
 def _classify(classifiers: Tensor, upscaled: Tensor, size: tuple[int, int]) -> Tensor:
     """(n, m, D) classifiers and (n, 16 h w, D) features -> (n, m, 4h, 4w) float32 logits, rows in order."""
-    # Under autocast, as a training step has it, the product comes in the reduced format all the same.
+    # Under autocast the product comes in the reduced format all the same.
     logits = (classifiers.float() @ upscaled.transpose(1, 2).float()).float()
     shape = (*logits.shape[:2], 4 * size[0], 4 * size[1])
     if torch.compiler.is_exporting():  # to formats without complex numbers

@@ -90,17 +90,20 @@ def first_point(target: Tensor, stride: int, generator: torch.Generator, deepest
     points = sample_point(target > 0.5, stride, generator)
     if deepest:
         careful = torch.rand(len(target), generator=generator, device=target.device) < deepest
-        centres = _deepest_points(target > 0.5) * stride + (stride - 1) / 2
-        points = torch.where(careful[:, None], centres, points)
+        points = torch.where(careful[:, None], _deepest_points(target > 0.5, careful, stride), points)
     return Round(points[:, None], torch.ones(len(target), 1, dtype=torch.long, device=target.device), None)
 
 
-def _deepest_points(regions: Tensor) -> Tensor:
-    """(N, 2) cells of (N, h, w) regions; exact on a CPU, where a GPU would have to wait for one."""
+def _deepest_points(regions: Tensor, wanted: Tensor, stride: int) -> Tensor:
+    """(N, 2) points in pixels, of the ``wanted`` (N,) of N regions; exact but on a GPU, which would wait."""
     if regions.is_cuda:
-        return about_deepest_points(regions)
-    found = [deepest_point(region.cpu().numpy()) for region in regions]
-    return torch.tensor([place[:2] for place in found if place is not None], device=regions.device)
+        return about_deepest_points(regions) * stride + (stride - 1) / 2
+    points = torch.zeros(len(regions), 2, device=regions.device)
+    for row in wanted.nonzero()[:, 0].tolist():
+        found = deepest_point(regions[row].cpu().numpy())
+        assert found is not None, "no target is empty"
+        points[row] = torch.tensor(found[:2]) * stride + (stride - 1) / 2
+    return points
 
 
 def first_box(target: Tensor, stride: int, generator: torch.Generator, noise: float = BOX_NOISE) -> Round:

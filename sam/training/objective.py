@@ -128,7 +128,7 @@ class Objective(nn.Module):
     def _prompt_rounds(
         self, encoded: EncoderOutput, seen: EncoderOutput | None, batch: Batch, begun: Tensor, dice: Dice
     ) -> dict[str, Tensor]:
-        """Mean losses over the masks (B * K, h, w), begun with a box, a point or a text (B * K, d).
+        """Mean losses over the masks (B * K, h, w), each begun as ``begun`` (B * K,) says.
 
         These are decoded apart because their prompts have different numbers of tokens, and padding one to
         fit the other would train on token sets that inference never sees.

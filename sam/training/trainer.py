@@ -144,6 +144,19 @@ class Trainer:
             The averaged model; see :attr:`finished`.
         """
         torch.set_flush_denormal(True)
+        threads = cv2.getNumThreads()
+        try:
+            if self.config.workers > 1:
+                cv2.setNumThreads(1)  # set here, as a forked pool of threads cannot be
+            return self._run(on_step, should_stop)
+        finally:
+            cv2.setNumThreads(threads)
+
+    def _run(
+        self,
+        on_step: Callable[[int, dict[str, float]], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> SegmentAnything:
         self.resume()
         recent: list[dict[str, Tensor]] = []
         started = time.monotonic() - self.seconds
@@ -172,8 +185,6 @@ class Trainer:
 
     def _loader(self) -> DataLoader[list[Sample]]:
         """Gives the batches of each step's parts, which its workers make of the stream's samples."""
-        if self.config.workers > 1:
-            cv2.setNumThreads(1)  # each worker has one; set here, since a forked pool of threads cannot be
         return DataLoader(
             CanvasStream(self.sampler, self.config, self.step, self.ranks),
             batch_size=None,

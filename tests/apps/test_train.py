@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from composer.training_runs import fast_kernels
 from sam.checkpoints import file_digest, load_training_state, read_weights
 from sam.training.batch import Batch
 from sam.training.trainer import Trainer, read_log
@@ -273,3 +274,12 @@ def test_a_damaged_state(train, tmp_path: Path) -> None:
     assert ended.err.splitlines()[-1] == (
         f"error: {state}: damaged or no training state; delete it to start anew"
     )
+
+
+def test_what_is_set_for_a_gpu_comes_back() -> None:
+    before = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+    with fast_kernels(reduced=False):
+        assert (torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()) == (True, before[1])
+    with fast_kernels(reduced=True):
+        assert torch.get_float32_matmul_precision() == "high"
+    assert (torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()) == before

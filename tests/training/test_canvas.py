@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sam.errors import BadAnnotation
+from sam.training.batch import Batch, in_parts
 from sam.training.canvas import (
     SURROUNDINGS,
     CanvasSampler,
@@ -159,6 +161,42 @@ def test_shrinking_is_by_majority() -> None:
     mask[:2, :4] = 1  # half of the first block
     mask[4, 4:8] = 1  # a quarter of the last
     assert shrink_mask(mask).tolist() == [[1, 0], [0, 0]]
+
+
+def test_jitter_is_of_saturation_contrast_brightness_and_tint() -> None:
+    """As written out step by step, in float32; what was not padding is never black."""
+    pixels = rng(5).integers(1, 256, (32, 32, 3), dtype=np.uint8)
+    pixels[24:] = 0
+    weights = np.array([0.299, 0.587, 0.114])
+    for seed in range(20):
+        draws = rng(seed)
+        saturation = 0.0 if draws.random() < 0.05 else draws.uniform(0.6, 1.4)
+        contrast, brightness = draws.uniform(0.75, 1.3), draws.uniform(0.75, 1.25)
+        grey = pixels @ weights
+        coloured = grey[..., None] + saturation * (pixels - grey[..., None])
+        lit = (coloured - grey.mean()) * contrast + grey.mean() * brightness
+        expected = np.clip(lit * draws.uniform(0.94, 1.06, 3), 1, 255)
+        found = photometric_jitter(pixels, rng(seed))
+        assert found[:24].all() and not found[24:].any()
+        assert np.abs(found[:24] - expected[:24]).max() <= 1
+
+
+def test_a_batch_is_its_samples_part_by_part(shapes: PackedSet) -> None:
+    sampler = CanvasSampler([shapes], EVERYTHING, 0)
+    samples = [sampler(number, SIDE) for number in range(6)]
+    parts = in_parts(samples, 2)
+    assert [len(part.pixels) for part in parts] == [3, 3]
+    for number, sample in enumerate(samples):
+        part, row = parts[number // 3], number % 3
+        assert np.array_equal(part.pixels[row], sample.pixels)
+        assert np.array_equal(part.targets[row], sample.targets)
+        assert np.array_equal(part.ids[row], sample.ids[2::4, 2::4])
+    assert parts[0].texts is None
+    vectors = rng().normal(size=(4, 5)).astype(np.float32)
+    named = replace(samples[0], texts=vectors)
+    told = Batch.of([named, named]).texts
+    assert told is not None and told.shape == (2, 4, 5) and np.array_equal(told[1], vectors)
+    assert Batch.of([named, samples[1]]).texts is None
 
 
 def test_surroundings_are_filled_where_a_photo_is_sparsely_labelled() -> None:
