@@ -74,8 +74,10 @@ class ComposerServer:
         sys.setswitchinterval(SWITCH_SECONDS)
         try:
             self._address = address_of(listening)
-            say(f"listening at {self._address}, loading {self._options.preset}")
-            self._server.run(sockets=[listening])
+            # uvicorn does so a little later: a Ctrl-C in between would be lost, or end it with an error.
+            with self._server.capture_signals():
+                say(f"listening at {self._address}, loading {self._options.preset}")
+                self._server.run(sockets=[listening])
         finally:
             sys.setswitchinterval(usual)
             gc.unfreeze()  # what is left at the exit is to be found then

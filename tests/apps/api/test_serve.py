@@ -124,6 +124,25 @@ def test_ctrl_c_while_it_loads(start: Start) -> None:
     assert server.ends() == 0
 
 
+def test_ctrl_c_at_once(small_preset: Path) -> None:
+    """In the moment in which it says that it listens, before its event loop runs."""
+    program = """
+import signal
+from apps import cli
+from apps.api import server
+say = server.say
+def interrupted(text):
+    say(text)
+    if text.startswith("listening"):
+        signal.raise_signal(signal.SIGINT)
+server.say = interrupted
+cli.main()
+"""
+    options = ["serve", "--port", "0", "--preset", str(small_preset), "--device", "cpu", "--no-demo"]
+    ended = subprocess.run([sys.executable, "-c", program, *options], cwd=ROOT, timeout=LONG, check=False)
+    assert ended.returncode == 0
+
+
 def test_a_checkpoint_that_is_missing(start: Start, tmp_path: Path) -> None:
     server = start("--checkpoint", tmp_path / "missing.safetensors")
     assert server.ends() == 5
