@@ -241,7 +241,7 @@ def place(
     h, w = layer.shape
     factor = side / max(h, w) * float(np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1]))))
     size = (max(8, round(w * factor)), max(8, round(h * factor)))
-    # Down to a half a bilinear filter sees every pixel, at a fifth of the time.
+    # Down to a half a bilinear filter sees every pixel, in a seventh of the time.
     resized = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if factor < 0.5 else cv2.INTER_LINEAR)
     ids = cv2.resize(layer, size, interpolation=cv2.INTER_NEAREST)
     if rng.random() < 0.5:
