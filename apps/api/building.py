@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from fastapi import FastAPI
 
@@ -13,8 +15,12 @@ from composer import Composer, Points
 from composer.engine.engine import Engine
 
 
-def build(options: ServeOptions) -> tuple[FastAPI, Service]:
+def build(options: ServeOptions, demo_there: Callable[[], None] = lambda: None) -> tuple[FastAPI, Service]:
     """Load the model, start its engine and put the application together, around the service that it returns.
+
+    Args:
+        options: of the server.
+        demo_there: see :func:`add_pages`.
 
     Raises:
         UsageError: an unknown preset, device or precision, or a folder of photos that is not there.
@@ -31,7 +37,7 @@ def build(options: ServeOptions) -> tuple[FastAPI, Service]:
     engine = Engine(composer).start()
     service = Service.of(engine, options.settings)
     app = create_app(service)
-    add_pages(app, engine, demo=options.demo, projects=options.projects)
+    add_pages(app, engine, demo=options.demo, projects=options.projects, demo_there=demo_there)
     return app, service
 
 

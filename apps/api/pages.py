@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import Match, Mount
+from starlette.routing import Match, Mount, Router
 from starlette.types import Scope
 
+from apps.api.arriving import Arriving, live_with
 from apps.api.envelope import API
 from apps.api.settings import DEMO
 from composer.engine.engine import Engine
@@ -31,7 +34,14 @@ _OURS = (f"{API}/", "/annotate", "/livez", "/readyz", "/metrics", "/openapi.json
 _LOCAL_ONLY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def add_pages(app: FastAPI, engine: Engine, *, demo: bool, projects: Path | None) -> None:
+def add_pages(
+    app: FastAPI,
+    engine: Engine,
+    *,
+    demo: bool,
+    projects: Path | None,
+    demo_there: Callable[[], None] = lambda: None,
+) -> None:
     """Put the pages into an API that has all its routes.
 
     Args:
@@ -39,6 +49,7 @@ def add_pages(app: FastAPI, engine: Engine, *, demo: bool, projects: Path | None
         engine: answers the pages' questions, as it answers the API's.
         demo: whether the demo is at ``/``; else a line about the API is.
         projects: photos of the annotator; None: there is no annotator.
+        demo_there: called in a thread when the demo, which comes after the API, is there.
 
     Raises:
         EnvironmentProblem: a page that is asked for is not installed.
@@ -48,13 +59,30 @@ def add_pages(app: FastAPI, engine: Engine, *, demo: bool, projects: Path | None
         routes = _module(f"{ANNOTATOR}.routes", "the annotator").annotator_routes(engine, projects)
         app.include_router(routes)
     if demo:
-        _module(DEMO, "the demo").mount_demo(app, engine, "/")
-        app.router.routes[-1] = _Rest("/", app=app.router.routes[-1].app)  # type: ignore[attr-defined]
+        _add_demo(app, engine, demo_there)
         return
 
     @app.get("/", include_in_schema=False)
     def front() -> Response:
         return HTMLResponse(FRONT, headers={"Content-Security-Policy": _LOCAL_ONLY})
+
+
+def _add_demo(app: FastAPI, engine: Engine, there: Callable[[], None]) -> None:
+    """Gradio takes seconds to import, which no caller of the API is to wait for."""
+    mount = _module(DEMO, "the demo").mount_demo
+    if importlib.util.find_spec("gradio") is None:
+        raise EnvironmentProblem("the demo is not installed: no module named 'gradio'", code="page_missing")
+
+    def build() -> Router:
+        beside = FastAPI()
+        beside.user_middleware = app.user_middleware  # where gradio looks whether CORS is taken care of
+        mount(beside, engine, "/")
+        there()
+        return beside.router  # without the middleware, which is around the whole server
+
+    page = Arriving(build, "the demo")
+    live_with(app, page)
+    app.router.routes.append(_Rest("/", app=page))
 
 
 class _Rest(Mount):

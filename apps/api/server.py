@@ -93,7 +93,7 @@ class ComposerServer:
         try:
             from apps.api.building import build
 
-            app, service = build(self._options)
+            app, service = build(self._options, self._demo_there)
         finally:
             gc.enable()
         # Left out of collections from now on: they are short then, and come before images pile up in garbage.
@@ -102,7 +102,14 @@ class ComposerServer:
         return app
 
     def _announce(self) -> None:
-        say(f"ready at {self._address} after {time.monotonic() - self._began:.1f} s (Ctrl-C ends it)")
+        say(f"ready at {self._address} after {self._elapsed()} (Ctrl-C ends it)")
+
+    def _demo_there(self) -> None:
+        gc.freeze()
+        say(f"the demo, too, after {self._elapsed()}")
+
+    def _elapsed(self) -> str:
+        return f"{time.monotonic() - self._began:.1f} s"
 
     def _fail(self, error: BaseException) -> None:
         self._error = error

@@ -185,3 +185,7 @@ def test_pages_that_cannot_be_there(
     monkeypatch.setattr(pages, "DEMO", "apps.no_such_demo")
     with pytest.raises(EnvironmentProblem, match="demo is not installed"):
         pages.add_pages(FastAPI(), engine, demo=True, projects=None)
+    monkeypatch.undo()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EnvironmentProblem, match="no module named 'gradio'"):
+        pages.add_pages(FastAPI(), engine, demo=True, projects=None)

@@ -96,7 +96,7 @@ def test_from_listening_to_drained(start: Start, tmp_path: Path) -> None:
         assert refused.json()["code"] == "loading" and refused.headers["retry-after"]
     server.says(r"ready at http://\S+ after \d+\.\d s")
     assert httpx.get(f"{url}/readyz").json() == {"status": "ready"}
-    assert httpx.get(url).text.startswith("<!doctype html>")
+    assert httpx.get(url, timeout=LONG).text.startswith("<!doctype html>"), "it waits for the demo"
     assert httpx.post(f"{url}/v1/segment", **form(image_file())).status_code == 200
 
     asked = [{"kind": "everything", "points_per_side": 32}]
