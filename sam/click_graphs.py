@@ -144,13 +144,10 @@ class ClickGraph(nn.Module):
         if skips:
             x = x + skips[0]
             x = x - x.mean(1, keepdim=True)
-        x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + norm.eps)
+        x = x * torch.rsqrt((x * x).mean(1, keepdim=True) + norm.eps)
         x = F.gelu(x * norm.weight[:, None] + norm.bias[:, None], approximate="tanh")
-        x = (
-            (_quarters(second.weight) @ x + second.bias.repeat(4)[:, None])
-            .unflatten(1, (4, -1))
-            .flatten(0, 1)
-        )
+        x = F.conv1d(x, _quarters(second.weight)[:, :, None], second.bias.repeat(4))
+        x = x.unflatten(1, (4, -1)).flatten(0, 1)
         if skips:
             x = x + skips[1]
         x = F.gelu(x, approximate="tanh")

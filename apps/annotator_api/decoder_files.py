@@ -20,7 +20,7 @@ from composer.weights import cache_folder
 from sam.click_export import GRAPHS, export_click_graphs
 from sam.errors import EnvironmentProblem, UsageError
 
-VERSION = 3
+VERSION = 4
 """Of the graphs' interface and layout: part of the files' names."""
 
 
