@@ -49,6 +49,7 @@ _NEWER: dict[str, Any] = {
     if key
     in (
         "optimiser",
+        "minutes",
         "schedule",
         "decay_at",
         "layer_decay",

@@ -19,7 +19,7 @@ _FROM_1 = (
     "rounds", "checkpoint_every", "log_every", "validate_every", "masks", "accumulate", "variants",
     "min_side", "enlarge",
 )  # fmt: skip
-_ABOVE_0 = ("learning_rate", "clip_norm")
+_ABOVE_0 = ("learning_rate", "clip_norm", "minutes")
 _MOST_BOX_NOISE = 0.25
 """Beyond it the corners of many a small box change places."""
 _FROM_0_TO_1 = (

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -87,6 +88,14 @@ def train(
             "(default: what the configuration says)",
         ),
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes",
+            help="End after so many minutes of training, with the learning rate down by then. "
+            "(default: what the configuration says)",
+        ),
+    ] = None,
     device: model_options.Device = "auto",
     precision: Annotated[
         str | None,
@@ -100,13 +109,19 @@ def train(
 
     if init is not None and (is_detector_run(config) or is_clip_run(config)):
         raise UsageError("--init is for segmenters; this file trains another kind of model", field="init")
+    if minutes is not None and (is_detector_run(config) or is_clip_run(config)):
+        raise UsageError(
+            "--minutes is for segmenters; this file trains another kind of model", field="minutes"
+        )
+    if minutes is not None and not 0 < minutes < float("inf"):
+        raise UsageError(f"--minutes: expected a number above 0, not {minutes:g}", field="minutes")
     if is_detector_run(config):
         _train_detector(config, out or Path("runs", config.stem), data, packed, device)
         return
     if is_clip_run(config):
         _train_clip(config, out or Path("runs", config.stem), data, packed)
         return
-    _train_segmenter(config, out or Path("runs", config.stem), data, packed, init, device, precision)
+    _train_segmenter(config, out or Path("runs", config.stem), data, packed, init, minutes, device, precision)
 
 
 def _train_segmenter(
@@ -115,6 +130,7 @@ def _train_segmenter(
     data: Path | None,
     packed: Path | None,
     init: str | None,
+    minutes: float | None,
     device: str,
     precision: str | None,
 ) -> None:
@@ -124,6 +140,8 @@ def _train_segmenter(
     from sam.training.ranks import joined, local_device
 
     run = read_training_run(config, init)
+    if minutes is not None:
+        run = replace(run, config=replace(run.config, minutes=minutes))
     where = choose_device(local_device(device))
     dtype = training_runs.training_dtype(where, precision or run.config.precision)
     with (

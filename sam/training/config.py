@@ -72,6 +72,8 @@ class TrainingConfig:
     Attributes:
         model: name of a model configuration.
         phases: in order; the learning rate follows one schedule over all their steps.
+        minutes: of training, validations included, after which the run ends all the same; the schedule then
+            follows the clock where that is further on than the steps. None: no limit.
         rounds: prompts simulated on each mask, first one included (paper: 11).
         vary_rounds: draw their number from 2 to ``rounds`` for every step; False: the paper's plan, see
             :func:`sam.training.interactive.plan_rounds`.
@@ -101,6 +103,7 @@ class TrainingConfig:
     phases: tuple[Phase, ...]
     sampling: SamplingConfig
     losses: LossConfig = field(default_factory=LossConfig)
+    minutes: float | None = None
     seed: int = 0
     rounds: int = 11
     vary_rounds: bool = True
@@ -140,6 +143,8 @@ class TrainingConfig:
                 )
         if self.rounds < 1:
             raise ValueError(f"rounds must be at least 1, not {self.rounds}")
+        if self.minutes is not None and self.minutes <= 0:
+            raise ValueError(f"minutes must be above 0, not {self.minutes}")
         for key, known in (("schedule", SCHEDULES), ("optimiser", OPTIMISERS)):
             if getattr(self, key) not in known:
                 raise ValueError(f"{key} must be one of {', '.join(known)}, not {getattr(self, key)!r}")
@@ -172,6 +177,11 @@ class TrainingConfig:
     def total_steps(self) -> int:
         """Optimiser steps of all phases."""
         return sum(phase.steps for phase in self.phases)
+
+    def progress(self, step: int, seconds: float) -> float:
+        """How much of the run is done after so many steps and seconds; 1 ends it."""
+        spent = 0.0 if self.minutes is None else seconds / (60 * self.minutes)
+        return min(1.0, max(step / max(1, self.total_steps), spent))
 
     def phase_at(self, step: int) -> Phase:
         """The phase that contains ``step``."""

@@ -80,10 +80,10 @@ def layers_above(name: str, encoder: nn.Module) -> int:
     return depth + 1 if part.startswith(("patch_embed", "pos_embed")) else 0
 
 
-def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Of the step after ``step`` steps: linear warm-up, then the schedule, over the steps of all phases."""
+def learning_rate(config: TrainingConfig, step: int, seconds: float = 0.0) -> float:
+    """Of the step after so many steps and seconds: linear warm-up, then the schedule over the whole run."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    progress = step / max(1, config.total_steps)
+    progress = config.progress(step, seconds)
     if config.schedule == "steps":
         share = math.prod(0.1 if progress >= at else 1.0 for at in config.decay_at)
     else:

@@ -124,9 +124,9 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done, or ``patience`` is at its end."""
+        """Whether all steps are done, or ``minutes`` or ``patience`` are at their end."""
         tired = 0 < self.config.patience <= self.best["waited"]
-        return tired or self.step >= self.config.total_steps
+        return tired or self.config.progress(self.step, self.seconds) >= 1
 
     def run(
         self,
@@ -164,13 +164,15 @@ class Trainer:
             recent.append(self._train_step(batches))
             self.step += 1
             self.seconds = time.monotonic() - started
+            if self.config.minutes is not None:  # the leader's clock is everybody's
+                self.seconds = self.ranks.agree(self.seconds)
             if self.step % self.config.log_every == 0:
                 means = self.ranks.mean(_means(recent), self.model.device)
                 self._log(means)
                 recent.clear()
                 if on_step and self.ranks.leads:
                     on_step(self.step, means)
-            if self.step % self.config.validate_every == 0 or self.step >= self.config.total_steps:
+            if self.step % self.config.validate_every == 0 or self.finished:
                 self._validate()
             if self.step % self.config.checkpoint_every == 0:
                 self._save_state()
@@ -225,7 +227,7 @@ class Trainer:
         return losses
 
     def _learning_rate(self) -> float:
-        return learning_rate(self.config, self.step)
+        return learning_rate(self.config, self.step, self.seconds)
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -119,6 +119,15 @@ def test_a_short_run(train, tmp_path: Path) -> None:
     assert names(tmp_path / "packed") == {"made"}
 
 
+def test_a_run_of_so_many_minutes(train, tmp_path: Path) -> None:
+    """After its first step it is over, validated and released."""
+    ended = train("--minutes", "0.0001")
+    assert ended.code == 0 and ended.out.startswith("1 steps in 0.")
+    assert [row["step"] for row in read_log(tmp_path / "run/log.jsonl") if "box" in row] == [1]
+    other = train("--minutes", "5")
+    assert other.code == 2 and "other settings (minutes)" in other.error
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_a_run_that_is_stopped_goes_on_as_if_nothing_had_been(
     train, after_step, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -214,6 +223,8 @@ def test_missing_data_is_found_before_any_photo_is_packed(train, config: Path, t
         (("--device", "cuda:99"), 6, "not available"),
         (("--config", "none.yaml"), 2, "none.yaml: no such file"),
         (("--confg", "x"), 2, "--confg"),
+        (("--minutes", "0"), 2, "--minutes: expected a number above 0, not 0"),
+        (("--minutes", "nan"), 2, "--minutes: expected a number above 0, not nan"),
     ],
 )
 def test_wrong_options(train, tmp_path: Path, options: tuple[str, ...], code: int, reason: str) -> None:

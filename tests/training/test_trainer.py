@@ -483,6 +483,27 @@ class TestTheBest:
         patient.run()
         assert patient.step == 5 and patient.best["step"] == 5
 
+    def test_a_run_of_minutes(self, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A step takes 20 seconds by this clock: three fill a minute, and the rate is down by then."""
+        clock = iter(range(0, 10_000, 20))
+        monkeypatch.setattr("sam.training.trainer.time.monotonic", lambda: float(next(clock)))
+        settings = {"phases": (Phase(50, 64, 1),), "minutes": 1.0, "warmup_steps": 0, "log_every": 1}
+        trainer = make_trainer(**settings)
+        validated: list[int] = []
+        trainer.validate = lambda model: validated.append(trainer.step) or {"box": 0.5}  # type: ignore[func-returns-value]
+        rates: list[float] = []
+        trainer.run(
+            on_step=lambda step, losses: rates.append(trainer._learning_rate()), should_stop=stop_at(2)
+        )
+        assert trainer.step == 2 and not trainer.finished and trainer.seconds == 40
+        again = make_trainer(**settings)
+        again.validate = lambda model: validated.append(again.step) or {"box": 0.5}  # type: ignore[func-returns-value]
+        again.run(on_step=lambda step, losses: rates.append(again._learning_rate()))
+        assert again.step == 3 and again.finished and again.seconds == 60, "what was spent before counts"
+        assert validated == [3] and (again.folder / "weights.safetensors").exists()
+        peak = again.config.learning_rate
+        assert rates == pytest.approx([0.7525 * peak, 0.2575 * peak, 0.01 * peak])
+
     def test_what_counts_can_be_chosen(self, make_trainer: MakeTrainer) -> None:
         trainer = self.judged(make_trainer, [0.4, 0.2], phases=(Phase(2, 64, 1),), best_by=("miou@1",))
         assert trainer.best["step"] == 1 and trainer.best["score"] == 0.0
@@ -520,3 +541,9 @@ def test_one_step_in_bfloat16(make_trainer: MakeTrainer, monkeypatch: pytest.Mon
     assert set(in_bfloat16) == {torch.bfloat16}
     assert all(value.dtype != torch.bfloat16 for value in trainer.model.state_dict().values())
     assert differences(before, trainer.model.state_dict())
+
+
+def stop_at(count: int) -> Callable[[], bool]:
+    """True at the ``count``-th time it is asked."""
+    asked = iter(range(1, 10_000))
+    return lambda: next(asked) == count
