@@ -25,11 +25,11 @@ from composer.onnx_encoders import onnx_encoder
 from composer.pipeline import Pipeline, PipelineResult, check_length, run_pipeline
 from composer.presets import Preset, WeightsFile, load_preset
 from composer.registry import adapter_of
-from composer.weights import locate
+from composer.weights import locate, owner_of
 from sam.allocation import keep_freed_memory
 from sam.checkpoints import load_weights
 from sam.embedding import Embedding
-from sam.errors import SamComposerError, UsageError
+from sam.errors import CheckpointError, SamComposerError, UsageError
 from sam.model import SegmentAnything
 from sam.onnx_files import OnnxEncoder
 from sam.precision import PrecisionChoice, choose_device, choose_precision
@@ -125,7 +125,16 @@ class Composer:
         else:
             path = locate(chosen)
         model = build_model(chosen.model)
-        load_weights(model, path, sha256=chosen.weights.sha256, size=chosen.weights.bytes)
+        try:
+            load_weights(model, path, sha256=chosen.weights.sha256, size=chosen.weights.bytes)
+        except CheckpointError as error:
+            if checkpoint is None or (owner := owner_of(path)) is None:
+                raise
+            raise CheckpointError(
+                f"{path}: these are the weights of preset {owner!r}, not of {chosen.name!r}: "
+                f"load preset {owner!r} instead",
+                code="checkpoint_of_another_preset",
+            ) from error
         composer = cls(model.to(where), chosen, how, limits)
         if runtime == "onnx":
             model.encode_by(onnx_encoder(model), keep=bool(chosen.defaults.edge_sizes))

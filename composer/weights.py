@@ -10,7 +10,7 @@ from typing import IO
 import sam
 from composer.downloads import Progress, check_space, fetch, partial_file, restart
 from composer.formats.atomic import ensure_folder, writing
-from composer.presets import Preset, WeightsFile
+from composer.presets import Preset, WeightsFile, load_preset, preset_names
 from sam.checkpoints import file_digest
 from sam.errors import CheckpointError, EnvironmentProblem, UsageError
 
@@ -206,3 +206,19 @@ def _check(preset: Preset, path: Path, remedy: str) -> None:
             f"{path}: SHA-256 is {digest}, expected {weights.sha256.lower()}; {remedy}",
             code="checkpoint_digest",
         )
+
+
+def owner_of(path: Path) -> str | None:
+    """Name of the packaged preset whose weights are in this file, by size and digest; None: nobody's."""
+    pinned = {
+        (preset.weights.bytes, preset.weights.sha256): name
+        for name in preset_names()
+        if (preset := load_preset(name)).weights.sha256
+    }
+    try:
+        size = path.stat().st_size
+        if size not in {found for found, _ in pinned}:
+            return None
+        return pinned.get((size, file_digest(path)))
+    except OSError:
+        return None

@@ -127,11 +127,17 @@ def test_companions_have_sources_of_their_own(tmp_path: Path) -> None:
     assert expected_path(parts["detector"]) == tmp_path / "d.safetensors"
 
 
-def test_an_earlier_tiny_answers_by_its_own_name_and_no_other() -> None:
+def test_an_earlier_tiny_answers_by_its_own_name_and_no_other(tmp_path: Path) -> None:
     """Old weights: by the name that they have now; as `tiny`'s they are another model's, and it says so."""
     earlier = load_preset("tiny-v1")
     assert earlier.weights.sha256.startswith("f2ab0a3b")
     assert Composer.load("tiny-v1", device="cpu").model.digest == earlier.weights.sha256
-    with pytest.raises(CheckpointError, match="tiny-v1") as caught:
-        Composer.load("tiny", checkpoint=locate(earlier), device="cpu")
+    kept = tmp_path / "mine.safetensors"
+    kept.write_bytes(locate(earlier).read_bytes())
+    with pytest.raises(CheckpointError, match="the weights of preset 'tiny-v1', not of 'tiny'") as caught:
+        Composer.load("tiny", checkpoint=kept, device="cpu")
     assert caught.value.exit_code == 5
+    kept.write_bytes(kept.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"mine\.safetensors") as caught:
+        Composer.load("tiny", checkpoint=kept, device="cpu")
+    assert "preset" not in str(caught.value), "damaged, they are nobody's"

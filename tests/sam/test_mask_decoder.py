@@ -74,3 +74,14 @@ def test_gradients_are_those_of_the_published_way(decoder: MaskDecoder) -> None:
     assert found[0].keys() == found[1].keys() and len(found[0]) == 6 + 6 * 4
     for name, gradient in found[0].items():
         torch.testing.assert_close(gradient, found[1][name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("extra", [(), skips()], ids=["no skips", "skips"])
+def test_logits_are_float32_under_autocast(decoder: MaskDecoder, extra: tuple[Tensor, ...]) -> None:
+    """Losses take logarithms of them; autocast alone would leave them in bfloat16."""
+    state = attended(3)
+    with torch.autocast("cpu", torch.bfloat16):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+        masks = decoder.render_all(state, extra)
+    assert product.dtype is torch.bfloat16 and masks.dtype is torch.float32
+    masks.sum().backward()
