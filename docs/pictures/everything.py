@@ -2,8 +2,9 @@
 
     python docs/pictures/everything.py [PHOTO...]
 
-Without photos it takes those that ultralytics, matplotlib and gradio bring along. Beside each photo are all
-masks that are kept at the preset's thresholds, with nothing chosen by hand.
+Without photos it takes those that ultralytics, matplotlib, gradio and, where it is installed (nothing else of this
+project needs it), scikit-image bring along. Beside each photo are all masks that are kept at the preset's
+thresholds, with nothing chosen by hand.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ PHOTOS = {
     "ultralytics": ("assets/bus.jpg", "assets/zidane.jpg"),
     "matplotlib": ("mpl-data/sample_data/grace_hopper.jpg",),
     "gradio": tuple(f"media_assets/images/{name}.jpg" for name in ("cheetah", "cheetah1", "lion", "tower")),
+    "skimage": tuple(f"data/{name}.png" for name in ("astronaut", "chelsea", "coffee")),
 }
-HEIGHT, GAP, COLUMNS = 240, 8, 2
+HEIGHT, GAP, WIDTH = 240, 8, 1460
 
 
 def bundled() -> list[Path]:
@@ -59,9 +61,12 @@ def main() -> None:
     """Draw them in rows."""
     composer = Composer.load("tiny")
     pairs = [pair(composer, path) for path in [Path(name) for name in sys.argv[1:]] or bundled()]
-    rows = [pairs[i : i + COLUMNS] for i in range(0, len(pairs), COLUMNS)]
-    width = max(sum(one.width for one in row) + GAP * (len(row) - 1) for row in rows)
-    sheet = Image.new("RGB", (width, len(rows) * (HEIGHT + GAP) - GAP), "white")
+    rows: list[list[Image.Image]] = [[]]
+    for one in pairs:
+        if rows[-1] and sum(before.width + GAP for before in rows[-1]) + one.width > WIDTH:
+            rows.append([])
+        rows[-1].append(one)
+    sheet = Image.new("RGB", (WIDTH, len(rows) * (HEIGHT + GAP) - GAP), "white")
     for y, row in enumerate(rows):
         x = 0
         for one in row:
