@@ -7,15 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from adapters.base import Request, Scene
 from adapters.checks import number_array, prompt_count, real_number, which_masks, whole_number
-from adapters.decoding import Masks, segment
+from adapters.decoding import Masks
 from adapters.results import FloatArray, Instances
 from adapters.rle import bounding_boxes, cut_to_box
+from adapters.windows import check_zoom, segment_boxes
 from sam.errors import BadPrompt
-from sam.prompts import Prompts
 
 EDGE_TOLERANCE = 1.0
 """A box may leave the image by this many pixels, which is how detectors round; it is clipped."""
@@ -36,6 +35,9 @@ class Boxes(Request):
         margin: how far a mask may leave its box at each side, as a share of the box's width and height; 0 for
             not at all, 10 or so for as far as it likes. None: the preset's own. Published checkpoints set no
             limit; weak weights spill over.
+        zoom: look at each small box in a window of its own, so many times as wide as the box's longer side:
+            finer masks of small things, for an encoder pass a window (:mod:`adapters.windows`). 2 is a good
+            value; 0: the photo as a whole is all that is looked at.
 
     Raises:
         BadPrompt: no box or too many, another shape, a value that is not finite, x2 <= x1 or y2 <= y1.
@@ -46,6 +48,7 @@ class Boxes(Request):
     masks: Masks = "best"
     refine: int = 0
     margin: float | None = None
+    zoom: float = 0
 
     def __post_init__(self) -> None:
         boxes = number_array(self.boxes, "boxes", "[[x1, y1, x2, y2], ...]")
@@ -63,6 +66,7 @@ class Boxes(Request):
         whole_number(self.refine, "refine", 0, MAX_REFINE)
         if self.margin is not None:
             real_number(self.margin, "margin", 0, MAX_MARGIN)
+        check_zoom(self.zoom)
 
 
 class BoxesAdapter:
@@ -78,8 +82,9 @@ class BoxesAdapter:
         """
         boxes = clip_boxes(np.asarray(request.boxes, np.float32), scene.size)
         every = request.masks == "all"
-        prompts = Prompts(boxes=torch.from_numpy(boxes))
-        found = segment(scene, prompts, multimask=every, masks=request.masks, refine=request.refine)
+        found = segment_boxes(
+            scene, boxes, zoom=request.zoom, multimask=every, masks=request.masks, refine=request.refine
+        )
         margin = scene.defaults.box_margin if request.margin is None else request.margin
         return cut_to_boxes(found, boxes, margin)
 

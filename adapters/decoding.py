@@ -77,7 +77,14 @@ def render(
 
 
 def segment(
-    scene: Scene, prompts: Prompts, *, multimask: bool, masks: Masks = "best", refine: int = 0
+    scene: Scene,
+    prompts: Prompts,
+    *,
+    multimask: bool,
+    masks: Masks = "best",
+    refine: int = 0,
+    origin: tuple[int, int] = (0, 0),
+    canvas: tuple[int, int] | None = None,
 ) -> Instances:
     """Answer every prompt: N instances, or 3 N for ``masks="all"``, in the order of the prompts.
 
@@ -86,8 +93,9 @@ def segment(
             single-mask token answers.
         masks: whether to return the top-ranked mask of each prompt or all of them.
         refine: rounds in which the best mask's logits are fed back beside the prompt (App. D.4).
+        origin, canvas: of a window, see :func:`drawer_of`; prompts are pixels of ``scene`` all the same.
     """
-    drawer = drawer_of(scene)
+    drawer = drawer_of(scene, origin=origin, canvas=canvas)
     keep_logits = held_logits(drawer, len(prompts), masks)
     parts = []
     at_once = prompts_at_once(scene, PROMPTS_PER_DECODE)
@@ -129,7 +137,7 @@ def answer_of(
     logits = _logits(scene, candidates, index)
     drawn = drawer.draw(logits, threshold=MASK_THRESHOLD, offset=STABILITY_OFFSET)
     return collect(
-        scene.size,
+        drawer.canvas,
         drawn,
         candidates.iou_predictions[tuple(index.T)],
         ambiguity=index[:, 1] if multimask else None,

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
 
 from adapters.base import Defaults, Request, Scene
 from adapters.boxes import MAX_MARGIN, MAX_REFINE, cut_to_boxes
 from adapters.checks import real_number, whole_number
-from adapters.decoding import segment
 from adapters.results import Instances
+from adapters.windows import check_zoom, segment_boxes
 from sam.errors import BadPrompt, UsageError
-from sam.prompts import Prompts
 
 MAX_DETECTIONS = 10_000
 MAX_CLASSES = 1000
@@ -44,6 +42,7 @@ class Detect(Request):
         refine: rounds in which each mask's logits are fed back beside its box.
         limit: at most so many detections, the highest scores.
         margin: how far a mask may leave its box, see :class:`adapters.boxes.Boxes`; None: the preset's own.
+        zoom: look at small boxes in windows of their own, see :class:`adapters.boxes.Boxes`; 0: do not.
 
     Raises:
         BadPrompt: a value out of its range, naming the field.
@@ -59,6 +58,7 @@ class Detect(Request):
     refine: int = 1
     limit: int = 300
     margin: float | None = None
+    zoom: float = 0
 
     def __post_init__(self) -> None:
         if self.classes is not None:
@@ -76,6 +76,7 @@ class Detect(Request):
         whole_number(self.limit, "limit", 1, MAX_DETECTIONS)
         if self.margin is not None:
             real_number(self.margin, "margin", 0, MAX_MARGIN)
+        check_zoom(self.zoom)
 
 
 class DetectAdapter:
@@ -109,8 +110,7 @@ class DetectAdapter:
         if not len(solid):
             return Instances.empty(scene.size, SCORE)
         kept = found[solid]
-        prompts = Prompts(boxes=torch.from_numpy(boxes[solid]))
-        answer = segment(scene, prompts, multimask=False, refine=request.refine)
+        answer = segment_boxes(scene, boxes[solid], zoom=request.zoom, multimask=False, refine=request.refine)
         margin = scene.defaults.box_margin if request.margin is None else request.margin
         answer = cut_to_boxes(answer, boxes[solid], margin).replace(
             labels=kept.labels, scores=kept.scores, detector_score=kept.scores, score_kind=SCORE

@@ -51,6 +51,8 @@ def parse_requests(
     detect_fields: Mapping[str, Any] | None = None,
     phrases: Sequence[str] = (),
     text_fields: Mapping[str, Any] | None = None,
+    *,
+    zoom: float | None = None,
 ) -> list[Request]:
     """The requests of one call, in the order points, boxes, text, detect, everything, proposals, edges.
 
@@ -67,12 +69,17 @@ def parse_requests(
         detect_fields: fields of :class:`Detect` that were given; its detector is also that of the phrases.
         phrases: what to look for by name.
         text_fields: fields of :class:`Text` that were given; synonyms, thresholds and hint point as texts.
+        zoom: that of boxes, given ones and a detector's.
 
     Raises:
         UsageError: nothing asked for, a text that is no point or box, or options of what is not asked for.
         BadPrompt: numbers that no image could fit.
     """
     requests: list[Request] = []
+    if zoom is not None and not boxes and not detect:
+        _refuse("--zoom", "--box or --detect")
+    if zoom is not None and detect:
+        detect_fields = {**(detect_fields or {}), "zoom": zoom}
     if points:
         clicks = [
             _numbers(text, "--point", "X,Y or X,Y,LABEL such as 520,375 or 610,400,0", (2, 3))
@@ -82,7 +89,7 @@ def parse_requests(
         requests.append(Points([click[:2] for click in clicks], labels, masks=masks))
     if boxes:
         corners = [_numbers(text, "--box", "X1,Y1,X2,Y2 such as 100,60,400,380", (4,)) for text in boxes]
-        requests.append(Boxes(corners, masks=masks))
+        requests.append(Boxes(corners, masks=masks, zoom=zoom or 0))
     requests += _named(phrases, text_fields or {}, detect, detect_fields or {})
     if everything:
         requests.append(Everything(**grid))

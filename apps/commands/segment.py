@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from apps import model_options, text_options
+from apps import detect_options, model_options, text_options
 from apps.choices import EdgeSource
 from apps.console import flowing
 
@@ -56,7 +56,7 @@ Everything, in a folder of photos, for COCO tools too:
 [bold]Exit codes[/bold]: 0 all done, 4 some images failed (one line each on stderr) and the others are done;
 where nothing could be done: 2 wrong call, 3 bad image or prompt, 5 weights, 6 the machine.
 """
-PROMPTS, DETECT, GRID, EDGES = "What to segment", "With --detect", "With --everything", "With --edges"
+PROMPTS, GRID, EDGES = "What to segment", "With --everything", "With --edges"
 RESULTS = "Results"
 
 
@@ -153,44 +153,12 @@ def segment(
     hint: text_options.Hint = None,
     clip: text_options.Clip = None,
     pretrained: text_options.Pretrained = None,
-    detector: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|NAME",
-            help="An ultralytics detector (.pt, .onnx, or a published name), one of ours (.safetensors), or "
-            "a COCO results file (.json) of any other; serves --text too. (default: the preset's)",
-            rich_help_panel=DETECT,
-        ),
-    ] = None,
-    trust_detector: Annotated[
-        bool,
-        typer.Option(
-            "--trust-detector",
-            help="Read a .pt file, which runs code that it holds; only if you know where it comes from.",
-            rich_help_panel=DETECT,
-        ),
-    ] = False,
-    classes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--class", metavar="NAME", help="A class to look for. (default: all)", rich_help_panel=DETECT
-        ),
-    ] = None,
-    conf: Annotated[
-        float | None,
-        typer.Option(
-            help="Least score, 0 to 1. (default: the preset's for its own detector, else 0.25)",
-            rich_help_panel=DETECT,
-        ),
-    ] = None,
-    annotations: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="With a results file: the COCO file that names its photos and classes.",
-            rich_help_panel=DETECT,
-        ),
-    ] = None,
+    zoom: detect_options.Zoom = None,
+    detector: detect_options.Detector = None,
+    trust_detector: detect_options.TrustDetector = False,
+    classes: detect_options.Classes = None,
+    conf: detect_options.Conf = None,
+    annotations: detect_options.Annotations = None,
     points_per_side: Annotated[
         int | None,
         typer.Option(
@@ -302,6 +270,7 @@ def segment(
         "--class": classes,
         "--conf": conf is not None,
         "--masks": masks is not Masks.best,
+        "--zoom": zoom is not None,
         **{"--" + name.replace("_", "-"): True for name in given},
         "--edge-source": edge_source,
         "--thin": thin,
@@ -326,6 +295,7 @@ def segment(
             detect_given,
             text or [],
             text_given,
+            zoom=zoom,
         ),
         pipeline=None if pipeline is None else parse_pipeline(pipeline, prompts, models),
         preset=preset,

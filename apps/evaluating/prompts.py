@@ -123,6 +123,12 @@ def boxes(
             help="How far a mask may leave its box, of its sides; 10 for no limit. (default: the preset's)",
         ),
     ] = None,
+    zoom: Annotated[
+        float,
+        typer.Option(
+            metavar="K", help="Look at small boxes in windows K times as wide, encoded apart; 0: do not."
+        ),
+    ] = 0,
     preset: PresetName = "tiny",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -134,8 +140,10 @@ def boxes(
     import math
 
     from adapters.boxes import BoxesAdapter
+    from adapters.windows import check_zoom
     from composer.evaluation.scoring import MaskFilter, evaluate_boxes
 
+    check_zoom(zoom)
     groups = _groups(metadata, group_by)
     truth = ground_truth(panoptic, coco, masks, limit_images)
     if groups:
@@ -151,11 +159,12 @@ def boxes(
             truth,
             which,
             on_image=start,
-            answer=lambda scene, request: BoxesAdapter()(scene, replace(request, margin=margin)),
+            answer=lambda scene, request: BoxesAdapter()(scene, replace(request, margin=margin, zoom=zoom)),
         ),
     )
     title = title_of(found.prompt, composer, truth)
-    about = _about(composer, truth, which) | {"box_margin": share if math.isfinite(share) else None}
+    limit = share if math.isfinite(share) else None
+    about = _about(composer, truth, which) | {"box_margin": limit, "box_zoom": zoom}
     _report(found, title, about, groups, json, plot)
 
 

@@ -259,6 +259,9 @@ def test_files_that_are_none(segment, photos: Path, tmp_path: Path) -> None:
         (("--points-per-side", "4"), 2, "--points-per-side belongs to --everything"),
         (("--everything", "--points-per-side", "0"), 3, "points_per_side"),
         (("--everything", "--points-per-side", "x"), 2, "--points-per-side"),
+        (("--zoom", "2", *CLICK), 2, "--zoom belongs to --box or --detect"),
+        (("--zoom", "1", "--box", "1,1,9,9"), 3, "zoom must be 0 (no windows), or from 1.25 to 16, not 1.0"),
+        (("--zoom", "2", "--pipeline", "text-edges"), 2, "--zoom and --pipeline"),
         ((*CLICK, "--masks", "some"), 2, "--masks"),
         ((*CLICK, "--preset", "tinny"), 2, "did you mean 'tiny'?"),
         ((*CLICK, "--preset", "no.yaml"), 2, "no.yaml: no such file"),
@@ -275,6 +278,20 @@ def test_wrong_options(segment, photos: Path, options: tuple[str, ...], code: in
     ended = segment(photos / "a.jpg", *options)
     assert ended.code == code and ended.out == ""
     assert ended.error.startswith("error: ") and reason in ended.error
+
+
+def test_small_boxes_in_windows_of_their_own(segment, photos: Path, tmp_path: Path) -> None:
+    """Two boxes apart, and one that is large: two windows beside the photo as a whole."""
+    boxes = ("--box", "2,2,10,10", "--box", "45,30,55,40", "--box", "0,0,60,45")
+    assert segment(photos / "a.jpg", *boxes, "--zoom", "2").code == 0
+    found = report(tmp_path / "out/a.json")
+    assert found["encoder_passes"] == 3
+    (result,) = found["results"]
+    assert result["request"]["zoom"] == 2 and [one["prompt_index"] for one in result["annotations"]] == [
+        0,
+        1,
+        2,
+    ]
 
 
 def test_a_missing_folder_a_missing_file_and_a_folder_without_images(segment, tmp_path: Path) -> None:
