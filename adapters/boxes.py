@@ -36,8 +36,9 @@ class Boxes(Request):
             not at all, 10 or so for as far as it likes. None: the preset's own. Published checkpoints set no
             limit; weak weights spill over.
         zoom: look at each small box in a window of its own, so many times as wide as the box's longer side:
-            finer masks of small things, for an encoder pass a window (:mod:`adapters.windows`). 2 is a good
-            value; 0: the photo as a whole is all that is looked at.
+            finer masks of small things, for an encoder pass a window (:mod:`adapters.windows`). Neighbours
+            share one, so that a mask may depend on the other boxes a little, and there are no low-resolution
+            logits then. From 1.25 to 16, 2 is good; 0: the photo as a whole is all that is looked at.
 
     Raises:
         BadPrompt: no box or too many, another shape, a value that is not finite, x2 <= x1 or y2 <= y1.

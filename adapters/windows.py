@@ -8,7 +8,7 @@ boxes close to one another share one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,13 +41,10 @@ class Window(NamedTuple):
     members: list[int]
 
 
-def check_zoom(value: object) -> None:
+def check_zoom(value: Any) -> None:
     """Raises :class:`BadPrompt` unless it is 0, or from 1.25 to 16."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not (value == 0 or LEAST_ZOOM <= value <= MOST_ZOOM)
-    ):
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not (value == 0 or LEAST_ZOOM <= value <= MOST_ZOOM):
         raise BadPrompt(
             f"zoom must be 0 (no windows), or from {LEAST_ZOOM:g} to {MOST_ZOOM:g}, not {value!r}",
             field="zoom",
@@ -67,23 +64,26 @@ def windows_of(boxes: FloatArray, size: tuple[int, int], zoom: float) -> list[Wi
         Windows, that of the largest box first. No box is a member of two.
     """
     sides = (boxes[:, 2:] - boxes[:, :2]).max(1)
-    small = np.flatnonzero(zoom * sides * WORTH < max(size))
-    left = small[np.argsort(-sides[small], kind="stable")].tolist()
+    limit = np.array([size[1], size[0]], np.float32)
+    # What a window must hold of a box that shares it.
+    wanted = np.concatenate(
+        [
+            np.maximum(boxes[:, :2] - ROOM * sides[:, None], 0),
+            np.minimum(boxes[:, 2:] + ROOM * sides[:, None], limit),
+        ],
+        1,
+    )
+    left = np.flatnonzero(zoom * sides * WORTH < max(size))
+    left = left[np.argsort(-sides[left], kind="stable")]
     found = []
-    while left:
-        window = _around(boxes[left[0]], float(sides[left[0]]) * zoom, size)
-        members = [
-            row
-            for row in left
-            if row == left[0]
-            or (
-                sides[row] * SHRUNK >= sides[left[0]]
-                and _holds(window, boxes[row], ROOM * float(sides[row]), size)
-            )
-        ]
-        found.append(Window(window, members))
-        taken = set(members)
-        left = [row for row in left if row not in taken]
+    while len(left):
+        first = left[0]
+        window = _around(boxes[first], float(sides[first]) * zoom, size)
+        held = (wanted[left, :2] >= window[:2]).all(1) & (wanted[left, 2:] <= window[2:]).all(1)
+        shares = held & (sides[left] * SHRUNK >= sides[first])
+        shares[0] = True
+        found.append(Window(window, left[shares].tolist()))
+        left = left[~shares]
     return found
 
 
@@ -100,7 +100,7 @@ def segment_boxes(
 
     Returns:
         Instances at the photo's size in the order of the boxes. None of them has low-resolution logits if one
-        was answered in a window.
+        was answered in a window: they would be of different frames.
     """
     windows = windows_of(boxes, scene.size, zoom) if zoom else []
     apart = {row for window in windows for row in window.members}
@@ -144,14 +144,3 @@ def _around(box: FloatArray, side: float, size: tuple[int, int]) -> tuple[int, i
         spans.append((min(start, int(first)), max(start + width, int(np.ceil(last)))))
     (x1, x2), (y1, y2) = spans
     return x1, y1, x2, y2
-
-
-def _holds(window: tuple[int, int, int, int], box: FloatArray, room: float, size: tuple[int, int]) -> bool:
-    x1, y1, x2, y2 = map(float, box)
-    height, width = size
-    return (
-        window[0] <= max(0.0, x1 - room)
-        and window[1] <= max(0.0, y1 - room)
-        and window[2] >= min(float(width), x2 + room)
-        and window[3] >= min(float(height), y2 + room)
-    )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-PANEL = "With --detect"
+PROMPTS, PANEL = "What to segment", "With --detect"
 
 Zoom = Annotated[
     float | None,
@@ -15,7 +15,7 @@ Zoom = Annotated[
         metavar="K",
         help="With --box or --detect: look at each small box in a window K times as wide, encoded apart. "
         "Finer masks of small things; 2 is good. (default: do not)",
-        rich_help_panel="What to segment",
+        rich_help_panel=PROMPTS,
     ),
 ]
 Detector = Annotated[

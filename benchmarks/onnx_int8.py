@@ -113,7 +113,7 @@ def composers(folder: Path) -> dict[str, Composer]:
     found = {"PyTorch": plain}
     for encoder, decoder in COLUMNS:
         composer = Composer.load("tiny", device="cpu", precision="fp32")
-        composer.model.image_encoder = OnnxEncoder(sessions["encoder", encoder])
+        composer.model.encode_by(OnnxEncoder(sessions["encoder", encoder]), keep=False)
         composer.model.decode = OnnxDecoder(sessions["decoder", decoder])  # type: ignore[assignment]
         found[f"encoder {encoder}, decoder {decoder}"] = composer
     return found

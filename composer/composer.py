@@ -128,7 +128,7 @@ class Composer:
         try:
             load_weights(model, path, sha256=chosen.weights.sha256, size=chosen.weights.bytes)
         except CheckpointError as error:
-            if checkpoint is None or (owner := owner_of(path)) is None:
+            if checkpoint is None or (owner := owner_of(path)) in (None, chosen.name):
                 raise
             raise CheckpointError(
                 f"{path}: these are the weights of preset {owner!r}, not of {chosen.name!r}: "

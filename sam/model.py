@@ -156,6 +156,7 @@ class SegmentAnything(nn.Module):
             keep: keep the present one too, for ``edges_at``.
         """
         self._kept_encoder = (prepared(self.image_encoder, self.compute_dtype),) if keep else ()
+        self._fast_encoder = self._any_size_encoder = ()  # of the one before
         self.image_encoder = encoder
 
     def train(self, mode: bool = True) -> SegmentAnything:

@@ -27,26 +27,30 @@ class Arriving:
     Args:
         build: makes the application; may take its time.
         what: its name for people, such as ``the demo``.
+        there: called in each event loop in which it begins to live.
     """
 
-    def __init__(self, build: Callable[[], Router], what: str) -> None:
+    def __init__(
+        self, build: Callable[[], Router], what: str, there: Callable[[], None] = lambda: None
+    ) -> None:
         self._build = build
         self._what = what
+        self._there = there
         self._made: Future[Router] = Future()
+        self._made.set_running_or_notify_cancel()  # whoever waits and goes does not cancel it for others
         self._begun = threading.Lock()
-        self._open: dict[asyncio.AbstractEventLoop, asyncio.Event] = {}
+        self._lives: dict[asyncio.AbstractEventLoop, asyncio.Future[Router]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection.
 
         Raises:
-            Problem: 500, it could not be built. What was wrong is in the log.
+            Problem: 500, it could not be started. What was wrong is in the log.
         """
         made = self._begin()
-        if opened := self._open.get(asyncio.get_running_loop()):
-            await opened.wait()
+        life = self._lives.get(asyncio.get_running_loop())
         try:
-            app = await asyncio.wrap_future(made)
+            app = await (asyncio.wrap_future(made) if life is None else asyncio.shield(life))
         except Exception as error:
             detail = f"{self._what} could not be started; the API is not affected, the server's log says why"
             raise Problem(500, "page_failed", detail) from error
@@ -55,41 +59,50 @@ class Arriving:
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """The application's own life within the server's: from when it is there, to the server's end."""
-        loop, opened, stop = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-        self._open[loop] = opened
-        life = asyncio.create_task(self._live(opened, stop))
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        self._lives[loop] = begun = loop.create_future()
+        life = asyncio.create_task(self._live(begun, stop))
         try:
             yield
         finally:
-            del self._open[loop]
             stop.set()
-            if not opened.is_set():
+            if not begun.done():
+                begun.cancel()
                 life.cancel()  # its thread is a daemon: nobody waits for it
             with contextlib.suppress(asyncio.CancelledError):
                 await life
+            del self._lives[loop]
 
-    async def _live(self, opened: asyncio.Event, stop: asyncio.Event) -> None:
+    async def _live(self, begun: asyncio.Future[Router], stop: asyncio.Event) -> None:
         try:
             app = await asyncio.wrap_future(self._begin())
             async with app.lifespan_context(app):
-                opened.set()
+                begun.set_result(app)
+                with contextlib.suppress(
+                    OSError
+                ):  # nobody reads what is said: the page is there all the same
+                    self._there()
                 await stop.wait()
-        except Exception:
+        except Exception as error:
+            if begun.done():
+                log.exception("%s did not end well", self._what)
+                return
             log.exception("%s could not be started", self._what)
-        finally:
-            opened.set()
+            begun.set_exception(error)
+            begun.exception()  # in the log already, if nobody asks for the page
 
     def _begin(self) -> Future[Router]:
         if self._begun.acquire(blocking=False):
-            self._made.set_running_or_notify_cancel()  # whoever waits and goes does not cancel it for others
             threading.Thread(target=self._run, name="page", daemon=True).start()
         return self._made
 
     def _run(self) -> None:
         try:
             self._made.set_result(self._build())
-        except BaseException as error:
+        except Exception as error:
             self._made.set_exception(error)
+        except BaseException as error:  # would end the event loop that waits
+            self._made.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
 def live_with(app: FastAPI, page: Arriving) -> None:

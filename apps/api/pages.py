@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from starlette.types import Scope
 
 from apps.api.arriving import Arriving, live_with
 from apps.api.envelope import API
-from apps.api.settings import DEMO
+from apps.api.settings import DEMO, has_demo
 from composer.engine.engine import Engine
 from sam.errors import EnvironmentProblem
 
@@ -49,7 +48,7 @@ def add_pages(
         engine: answers the pages' questions, as it answers the API's.
         demo: whether the demo is at ``/``; else a line about the API is.
         projects: photos of the annotator; None: there is no annotator.
-        demo_there: called in a thread when the demo, which comes after the API, is there.
+        demo_there: called in the event loop when the demo, which comes after the API, is there.
 
     Raises:
         EnvironmentProblem: a page that is asked for is not installed.
@@ -70,17 +69,16 @@ def add_pages(
 def _add_demo(app: FastAPI, engine: Engine, there: Callable[[], None]) -> None:
     """Gradio takes seconds to import, which no caller of the API is to wait for."""
     mount = _module(DEMO, "the demo").mount_demo
-    if importlib.util.find_spec("gradio") is None:
+    if not has_demo():
         raise EnvironmentProblem("the demo is not installed: no module named 'gradio'", code="page_missing")
 
     def build() -> Router:
-        beside = FastAPI()
+        beside = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
         beside.user_middleware = app.user_middleware  # where gradio looks whether CORS is taken care of
         mount(beside, engine, "/")
-        there()
         return beside.router  # without the middleware, which is around the whole server
 
-    page = Arriving(build, "the demo")
+    page = Arriving(build, "the demo", there)
     live_with(app, page)
     app.router.routes.append(_Rest("/", app=page))
 

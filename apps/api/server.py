@@ -105,6 +105,7 @@ class ComposerServer:
         say(f"ready at {self._address} after {self._elapsed()} (Ctrl-C ends it)")
 
     def _demo_there(self) -> None:
+        gc.collect()  # what requests have left by now is not to stay
         gc.freeze()
         say(f"the demo, too, after {self._elapsed()}")
 

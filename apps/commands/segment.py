@@ -56,7 +56,7 @@ Everything, in a folder of photos, for COCO tools too:
 [bold]Exit codes[/bold]: 0 all done, 4 some images failed (one line each on stderr) and the others are done;
 where nothing could be done: 2 wrong call, 3 bad image or prompt, 5 weights, 6 the machine.
 """
-PROMPTS, GRID, EDGES = "What to segment", "With --everything", "With --edges"
+PROMPTS, GRID, EDGES = detect_options.PROMPTS, "With --everything", "With --edges"
 RESULTS = "Results"
 
 

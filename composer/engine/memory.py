@@ -48,7 +48,10 @@ def exhausted() -> Unavailable:
 
 
 def run_smaller(scene: Scene, request: Request) -> Result:
-    """Answer ``request``, the same, with at most :data:`SMALL_BATCH` prompts in memory at a time."""
+    """Answer ``request``, the same, with at most :data:`SMALL_BATCH` prompts in memory at a time.
+
+    Boxes with ``zoom`` may share fewer windows then, which changes their masks a little.
+    """
     if isinstance(request, Points | Boxes):
         return _in_parts(scene, request)
     names = {field.name for field in fields(request)}

@@ -163,9 +163,7 @@ class Trainer:
         for batches in () if self.finished else self._loader():
             recent.append(self._train_step(batches))
             self.step += 1
-            self.seconds = time.monotonic() - started
-            if self.config.minutes is not None:  # the leader's clock is everybody's
-                self.seconds = self.ranks.agree(self.seconds)
+            self._look_at_the_clock(started)
             if self.step % self.config.log_every == 0:
                 means = self.ranks.mean(_means(recent), self.model.device)
                 self._log(means)
@@ -174,6 +172,7 @@ class Trainer:
                     on_step(self.step, means)
             if self.step % self.config.validate_every == 0 or self.finished:
                 self._validate()
+                self._look_at_the_clock(started)
             if self.step % self.config.checkpoint_every == 0:
                 self._save_state()
             asked = should_stop is not None and should_stop()
@@ -184,6 +183,11 @@ class Trainer:
             save_weights(self.average, self.folder / WEIGHTS, metadata={"steps": str(self.step)})
         self.ranks.wait()
         return self.average
+
+    def _look_at_the_clock(self, started: float) -> None:
+        self.seconds = time.monotonic() - started
+        if self.config.minutes is not None:  # the leader's clock is everybody's
+            self.seconds = self.ranks.agree(self.seconds)
 
     def _loader(self) -> DataLoader[list[Sample]]:
         """Gives the batches of each step's parts, which its workers make of the stream's samples."""

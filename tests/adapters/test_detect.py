@@ -58,6 +58,19 @@ def test_each_detection_is_an_instance_with_its_name(make_scene: MakeScene) -> N
     np.testing.assert_allclose(found.predicted_iou, expected.predicted_iou)
 
 
+def test_small_detections_in_windows_of_their_own(make_scene: MakeScene) -> None:
+    small = Detections(
+        np.array([[5, 5, 15, 15], [0, 0, 60, 39]], np.float32),
+        np.array([0.5, 0.9], np.float32),
+        ("dog", "sea"),
+    )
+    scene, _ = with_detector(make_scene(40, 60), small)
+    found = DetectAdapter()(scene, Detect(zoom=2))
+    expected = BoxesAdapter()(scene, Boxes([[0, 0, 60, 39], [5, 5, 15, 15]], refine=1, zoom=2))
+    assert found.labels == ("sea", "dog") and found.rles == expected.rles
+    assert found.rles != DetectAdapter()(scene, Detect()).rles
+
+
 def test_from_which_score_a_detector_counts(make_scene: MakeScene) -> None:
     scene, detector = with_detector(make_scene(40, 60))
     asked = []

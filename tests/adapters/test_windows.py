@@ -58,8 +58,10 @@ class TestWhereTheyAre:
                 assert 0 <= x1 < x2 <= 800 and 0 <= y1 < y2 <= 600
                 inside = boxes[members]
                 assert (inside[:, :2] >= (x1, y1)).all() and (inside[:, 2:] <= (x2, y2)).all()
-                room = ROOM * (inside[1:, 2:] - inside[1:, :2]).max(1, initial=0)
-                assert (inside[1:, 0] - room >= x1 - 1e-3)[inside[1:, 0] > room].all()
+                others = inside[1:]
+                room = ROOM * (others[:, 2:] - others[:, :2]).max(1, keepdims=True, initial=0)
+                assert (np.maximum(others[:, :2] - room, 0) >= (x1, y1)).all()
+                assert (np.minimum(others[:, 2:] + room, (800, 600)) <= (x2, y2)).all()
 
 
 @pytest.mark.parametrize("zoom", [-1, 0.5, 1, 17, float("nan"), float("inf"), True, "2", None])

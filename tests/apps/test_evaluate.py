@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from adapters.base import Scene
+from adapters.results import Instances
 from adapters.rle import encode_mask
+from adapters.windows import segment_boxes
 from composer import Composer
 from composer.evaluation.ground_truth import open_mask_folder
 from composer.evaluation.scoring import evaluate_points
@@ -87,6 +91,23 @@ def test_the_report_says_what_it_is_about(evaluate, labelled: Path, tmp_path: Pa
     assert report["box_filled"] == 1.0  # the two largest are boxes themselves
     assert report["preset"] == "small" and len(report["weights_sha256"]) == 64
     assert report["data"] == str(labelled) and report["command"].startswith("sam-composer")
+
+
+def test_boxes_looked_at_closely(
+    evaluate, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zooms: list[float] = []
+
+    def noted(scene: Scene, boxes: Any, *, zoom: float, **how: Any) -> Instances:
+        zooms.append(zoom)
+        return segment_boxes(scene, boxes, zoom=zoom, **how)
+
+    monkeypatch.setattr("adapters.boxes.segment_boxes", noted)
+    call = ("boxes", "--masks", labelled, "--json", tmp_path / "boxes.json")
+    assert evaluate(*call, "--zoom", 2).code == 0
+    assert set(zooms) == {2} and json.loads((tmp_path / "boxes.json").read_text())["box_zoom"] == 2
+    ended = evaluate(*call, "--zoom", 99)
+    assert ended.code == 3 and "zoom must be 0" in ended.error
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])

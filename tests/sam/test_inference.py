@@ -212,3 +212,17 @@ def test_a_torch_that_cannot_compile_says_so(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(inference.torch, "compile", refuse)
     with pytest.raises(EnvironmentProblem, match="not supported on this Python"):
         compiled(nn.Identity())
+
+
+def test_another_encoder_takes_the_place_of_one_that_is_prepared_already() -> None:
+    model = build_model(ModelConfig("small", COMPACT, DecoderConfig(32, 2, 2, 16, 8, 4)))
+    lived_in(model.image_encoder)
+    model.eval().prepare()
+    photo = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    before = model.encode([photo])[0].features
+    other = copy.deepcopy(model.image_encoder)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(0.5)
+    model.encode_by(other, keep=False)
+    assert not torch.allclose(model.encode([photo])[0].features, before)

@@ -484,7 +484,7 @@ class TestTheBest:
         assert patient.step == 5 and patient.best["step"] == 5
 
     def test_a_run_of_minutes(self, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A step takes 20 seconds by this clock: three fill a minute, and the rate is down by then."""
+        """A step takes 20 seconds by this clock, as does a validation: three steps fill a minute."""
         clock = iter(range(0, 10_000, 20))
         monkeypatch.setattr("sam.training.trainer.time.monotonic", lambda: float(next(clock)))
         settings = {"phases": (Phase(50, 64, 1),), "minutes": 1.0, "warmup_steps": 0, "log_every": 1}
@@ -499,10 +499,27 @@ class TestTheBest:
         again = make_trainer(**settings)
         again.validate = lambda model: validated.append(again.step) or {"box": 0.5}  # type: ignore[func-returns-value]
         again.run(on_step=lambda step, losses: rates.append(again._learning_rate()))
-        assert again.step == 3 and again.finished and again.seconds == 60, "what was spent before counts"
+        assert again.step == 3 and again.finished and again.seconds == 80, "what was spent before counts"
         assert validated == [3] and (again.folder / "weights.safetensors").exists()
         peak = again.config.learning_rate
         assert rates == pytest.approx([0.7525 * peak, 0.2575 * peak, 0.01 * peak])
+
+    def test_a_validation_that_takes_the_rest_of_the_time_is_the_last(
+        self, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = [0.0]
+        monkeypatch.setattr("sam.training.trainer.time.monotonic", lambda: clock[0])
+        trainer = make_trainer(phases=(Phase(50, 64, 1),), minutes=1.0, validate_every=2)
+        validated: list[int] = []
+
+        def validate(model: object) -> dict[str, float]:
+            validated.append(trainer.step)
+            clock[0] += 90
+            return {"box": 0.5}
+
+        trainer.validate = validate
+        trainer.run()
+        assert validated == [2] and trainer.finished and trainer.seconds == 90
 
     def test_what_counts_can_be_chosen(self, make_trainer: MakeTrainer) -> None:
         trainer = self.judged(make_trainer, [0.4, 0.2], phases=(Phase(2, 64, 1),), best_by=("miou@1",))

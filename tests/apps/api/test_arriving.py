@@ -26,9 +26,15 @@ def lived() -> list[str]:
     return []
 
 
-def page_that(lived: list[str], before: Callable[[], None] = lambda: None) -> Arriving:
+def page_that(
+    lived: list[str],
+    before: Callable[[], None] = lambda: None,
+    beginning: Callable[[], None] = lambda: None,
+    there: Callable[[], None] = lambda: None,
+) -> Arriving:
     @contextlib.asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
+        beginning()
         lived.append("begun")
         yield
         lived.append("ended")
@@ -38,7 +44,7 @@ def page_that(lived: list[str], before: Callable[[], None] = lambda: None) -> Ar
         lived.append("built")
         return Router([Route("/", lambda request: PlainTextResponse("page"))], lifespan=lifespan)
 
-    return Arriving(build, "the page")
+    return Arriving(build, "the page", there)
 
 
 def server_of(page: Arriving) -> FastAPI:
@@ -77,19 +83,53 @@ def test_a_server_that_ends_first_does_not_wait(lived: list[str]) -> None:
     there.set()
 
 
-def test_a_page_that_fails_leaves_the_api_alone(lived: list[str], caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("moment", ["before", "beginning"])
+@pytest.mark.parametrize("error", [ImportError, SystemExit], ids=["import", "exit"])
+def test_a_page_that_fails_leaves_the_api_alone(
+    lived: list[str], caplog: pytest.LogCaptureFixture, moment: str, error: type[BaseException]
+) -> None:
+    if (moment, error) == ("beginning", SystemExit):
+        pytest.skip("whoever exits in the event loop means it")
+
     def fail() -> None:
-        raise ImportError("no module named 'widgets'")
+        raise error("no module named 'widgets'")
 
     with (
         caplog.at_level(logging.ERROR, "apps.api.arriving"),
-        TestClient(server_of(page_that(lived, fail))) as client,
+        TestClient(server_of(page_that(lived, **{moment: fail}))) as client,
     ):
         page = client.get("/")
         assert page.status_code == 500 and "the page could not be started" in page.text
         assert "widgets" not in page.text, "what is wrong inside is for the log"
         assert client.get("/api").status_code == 200
-    assert "widgets" in caplog.text and lived == []
+    assert "widgets" in caplog.text and "begun" not in lived
+
+
+def test_that_it_is_there_is_told_once_it_lives_and_nobody_need_hear_it(lived: list[str]) -> None:
+    def tell() -> None:
+        lived.append("told")
+        raise BrokenPipeError("nobody reads on")
+
+    with TestClient(server_of(page_that(lived, there=tell))) as client:
+        assert client.get("/").text == "page"
+        assert lived == ["built", "begun", "told"]
+    assert lived[-1] == "ended"
+
+
+def test_an_end_that_fails_is_no_start_that_failed(
+    lived: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    @contextlib.asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        yield
+        raise ValueError("a loose end")
+
+    page = Arriving(
+        lambda: Router([Route("/", lambda request: PlainTextResponse("page"))], lifespan=lifespan), "it"
+    )
+    with caplog.at_level(logging.ERROR, "apps.api.arriving"), TestClient(server_of(page)) as client:
+        assert client.get("/").text == "page"
+    assert "it did not end well" in caplog.text and "could not be started" not in caplog.text
 
 
 def test_two_event_loops_share_one_page(lived: list[str]) -> None:
