@@ -2,8 +2,8 @@
 
     python docs/pictures/everything.py [PHOTO...]
 
-Without photos it takes those of ultralytics, matplotlib, gradio and scikit-image (of the extra `bench`). Beside
-each photo are all masks that are kept at the preset's thresholds, with nothing chosen by hand.
+Without photos it takes those of ultralytics, matplotlib, gradio and scikit-image (of the extra `bench`).
+Beside each photo are all masks that are kept at the preset's thresholds, with nothing chosen by hand.
 """
 
 from __future__ import annotations
