@@ -38,7 +38,7 @@ class Boxes(Request):
         zoom: look at each small box in a window of its own, so many times as wide as the box's longer side:
             finer masks of small things, for an encoder pass a window (:mod:`adapters.windows`). Neighbours
             share one, so that a mask may depend on the other boxes a little, and there are no low-resolution
-            logits then. From 1.25 to 16, 2 is good; 0: the photo as a whole is all that is looked at.
+            logits then. From 1.25 to 16, 2 is good; None or 0: the photo as a whole is all that is looked at.
 
     Raises:
         BadPrompt: no box or too many, another shape, a value that is not finite, x2 <= x1 or y2 <= y1.
@@ -49,7 +49,7 @@ class Boxes(Request):
     masks: Masks = "best"
     refine: int = 0
     margin: float | None = None
-    zoom: float = 0
+    zoom: float | None = None
 
     def __post_init__(self) -> None:
         boxes = number_array(self.boxes, "boxes", "[[x1, y1, x2, y2], ...]")

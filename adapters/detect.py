@@ -42,7 +42,7 @@ class Detect(Request):
         refine: rounds in which each mask's logits are fed back beside its box.
         limit: at most so many detections, the highest scores.
         margin: how far a mask may leave its box, see :class:`adapters.boxes.Boxes`; None: the preset's own.
-        zoom: look at small boxes in windows of their own, see :class:`adapters.boxes.Boxes`; 0: do not.
+        zoom: look at small boxes in windows of their own, see :class:`adapters.boxes.Boxes`; None: do not.
 
     Raises:
         BadPrompt: a value out of its range, naming the field.
@@ -58,7 +58,7 @@ class Detect(Request):
     refine: int = 1
     limit: int = 300
     margin: float | None = None
-    zoom: float = 0
+    zoom: float | None = None
 
     def __post_init__(self) -> None:
         if self.classes is not None:

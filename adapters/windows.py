@@ -42,7 +42,9 @@ class Window(NamedTuple):
 
 
 def check_zoom(value: Any) -> None:
-    """Raises :class:`BadPrompt` unless it is 0, or from 1.25 to 16."""
+    """Raises :class:`BadPrompt` unless it is None, 0, or from 1.25 to 16."""
+    if value is None:
+        return
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not number or not (value == 0 or LEAST_ZOOM <= value <= MOST_ZOOM):
         raise BadPrompt(
@@ -88,14 +90,20 @@ def windows_of(boxes: FloatArray, size: tuple[int, int], zoom: float) -> list[Wi
 
 
 def segment_boxes(
-    scene: Scene, boxes: FloatArray, *, zoom: float, multimask: bool, masks: Masks = "best", refine: int = 0
+    scene: Scene,
+    boxes: FloatArray,
+    *,
+    zoom: float | None,
+    multimask: bool,
+    masks: Masks = "best",
+    refine: int = 0,
 ) -> Instances:
     """As :func:`adapters.decoding.segment` answers boxes; with ``zoom``, small ones in windows of their own.
 
     Args:
         scene: the photo.
         boxes: (N, 4) ``x1, y1, x2, y2`` pixels inside it.
-        zoom: see :func:`windows_of`; 0: all boxes are answered from the photo as a whole.
+        zoom: see :func:`windows_of`; None or 0: all boxes are answered from the photo as a whole.
         multimask, masks, refine: see :func:`adapters.decoding.segment`.
 
     Returns:

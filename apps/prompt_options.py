@@ -89,7 +89,7 @@ def parse_requests(
         requests.append(Points([click[:2] for click in clicks], labels, masks=masks))
     if boxes:
         corners = [_numbers(text, "--box", "X1,Y1,X2,Y2 such as 100,60,400,380", (4,)) for text in boxes]
-        requests.append(Boxes(corners, masks=masks, zoom=zoom or 0))
+        requests.append(Boxes(corners, masks=masks, zoom=zoom))
     requests += _named(phrases, text_fields or {}, detect, detect_fields or {})
     if everything:
         requests.append(Everything(**grid))
