@@ -107,12 +107,11 @@ def train(
     from composer.detector_training import is_detector_run
     from sam.errors import UsageError
 
-    if init is not None and (is_detector_run(config) or is_clip_run(config)):
-        raise UsageError("--init is for segmenters; this file trains another kind of model", field="init")
-    if minutes is not None and (is_detector_run(config) or is_clip_run(config)):
-        raise UsageError(
-            "--minutes is for segmenters; this file trains another kind of model", field="minutes"
-        )
+    for name, given in (("init", init), ("minutes", minutes)):
+        if given is not None and (is_detector_run(config) or is_clip_run(config)):
+            raise UsageError(
+                f"--{name} is for segmenters; this file trains another kind of model", field=name
+            )
     if minutes is not None and not 0 < minutes < float("inf"):
         raise UsageError(f"--minutes: expected a number above 0, not {minutes:g}", field="minutes")
     if is_detector_run(config):
