@@ -61,16 +61,21 @@ def train_as(rank: int, port: int, shapes: PackedSet, folder: Path, stop_after: 
 
 def two_processes(shapes: PackedSet, folder: Path, stop_after: int = 0) -> None:
     folder.mkdir(exist_ok=True)
-    context, port = multiprocessing.get_context("fork"), free_port()
+    # Fresh interpreters, as torchrun starts them: a fork of this process, with PyTorch's threads and locks
+    # as earlier tests left them, may hang, and once did.
+    context, port = multiprocessing.get_context("spawn"), free_port()
     started = [
         context.Process(target=train_as, args=(rank, port, shapes, folder, stop_after)) for rank in (0, 1)
     ]
     for process in started:
         process.start()
-    for process in started:
-        process.join(120)
-        process.kill()
-    assert [process.exitcode for process in started] == [0, 0]
+    try:
+        for process in started:
+            process.join(300)
+        assert [process.exitcode for process in started] == [0, 0]
+    finally:
+        for process in started:
+            process.kill()
 
 
 def test_two_processes_and_one_with_two_parts(shapes: PackedSet, tmp_path: Path) -> None:
