@@ -20,6 +20,8 @@ from sam.errors import BadPrompt
 MAX_GRID = 64
 """Clicks a side that the demo allows: 4096 of them take some ten seconds on two cores."""
 MAX_PROPOSALS = 1000
+CLOSER = 2.0
+"""Width of the window around a small box, in boxes, where the visitor asks for a closer look."""
 PRESET = "the preset's"
 """The choice that leaves a field to the preset."""
 
@@ -38,9 +40,9 @@ def click_request(session: Session, three: bool) -> Request:
     )
 
 
-def box_request(session: Session, refine: bool) -> Request:
-    """The finished boxes, an object each."""
-    return Boxes(session.boxes, refine=int(refine))
+def box_request(boxes: Any, refine: bool, closer: bool) -> Request:
+    """Boxes, an object each; ``closer``: small ones in windows of their own."""
+    return Boxes(boxes, refine=int(refine), zoom=_zoom(closer))
 
 
 def text_request(
@@ -80,9 +82,9 @@ def everything_request(
     )
 
 
-def detect_request(classes: str | Sequence[str] | None, conf: float | None) -> Request:
+def detect_request(classes: str | Sequence[str] | None, conf: float | None, closer: bool) -> Request:
     """The preset's own detector: one of the visitor's choice could run code of theirs."""
-    return Detect(classes=phrases_of(classes) or None, conf=conf)
+    return Detect(classes=phrases_of(classes) or None, conf=conf, zoom=_zoom(closer))
 
 
 def edges_request(grid: float, source: str | None, thin: bool) -> Request:
@@ -117,6 +119,10 @@ def session_of_points(path: str, points: Any) -> Session:
 
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _zoom(closer: bool) -> float | None:
+    return CLOSER if closer else None
 
 
 def _grid(side: float) -> int:

@@ -42,6 +42,7 @@ class BoxTab(NamedTuple):
     """Boxes, two clicks each."""
 
     refine: gr.Checkbox
+    closer: gr.Checkbox
     undo: gr.Button
     clear: gr.Button
 
@@ -135,10 +136,12 @@ def click_tab() -> ClickTab:
 def box_tab() -> BoxTab:
     """Widgets of the tab Box."""
     _hint("Click on two opposite corners of an object. Every further pair is one more object.")
-    refine = gr.Checkbox(label="Refine each mask once more", value=True)
+    with gr.Row(elem_classes="pair"):
+        refine = gr.Checkbox(label="Refine each mask once more", value=True, min_width=200)
+        closer = _closer("box")
     with gr.Row():
         undo, clear = _undo_and_clear("box")
-    return BoxTab(refine, undo, clear)
+    return BoxTab(refine, closer, undo, clear)
 
 
 def text_tab(composer: Composer) -> TextTab:
@@ -191,7 +194,8 @@ def detect_tab(composer: Composer) -> PlainTab:
             label="Classes", placeholder="all that the detector knows", elem_id="classes", min_width=200
         )
         conf = gr.Slider(0, 1, value=usual, step=0.01, label="Least detector score", min_width=200)
-    return PlainTab([classes, conf], gr.Button("Detect", variant="primary", elem_id="run-detect"))
+    values = [classes, conf, _closer("detect")]
+    return PlainTab(values, gr.Button("Detect", variant="primary", elem_id="run-detect"))
 
 
 def edges_tab() -> PlainTab:
@@ -252,6 +256,10 @@ def result_view() -> ResultView:
 
 def _hint(text: str) -> None:
     gr.Markdown(text, elem_classes="hint")
+
+
+def _closer(name: str) -> gr.Checkbox:
+    return gr.Checkbox(label="Look closer at small boxes (slower)", elem_id=f"closer-{name}", min_width=200)
 
 
 def _undo_and_clear(name: str) -> tuple[gr.Button, gr.Button]:

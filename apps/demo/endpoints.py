@@ -44,11 +44,9 @@ class Endpoints:
         """Clicks on one object: points are [[x, y], [x, y, label], ...], label 1 on the object, 0 off it."""
         return self._ask(photo, asking.click_request(asking.session_of_points(photo, points), all_masks))
 
-    def box(self, photo: str, boxes: Any, refine: bool = True) -> Found:
-        """Boxes, an object each: [[x1, y1, x2, y2], ...] in pixels."""
-        from adapters.boxes import Boxes
-
-        return self._ask(photo, Boxes(boxes, refine=int(refine)))
+    def box(self, photo: str, boxes: Any, refine: bool = True, closer: bool = False) -> Found:
+        """Boxes, an object each: [[x1, y1, x2, y2], ...] in pixels; closer: small ones in windows."""
+        return self._ask(photo, asking.box_request(boxes, refine, closer))
 
     def text(
         self,
@@ -72,9 +70,11 @@ class Endpoints:
         """Everything, with a grid of clicks."""
         return self._ask(photo, asking.everything_request(points_per_side, None, None, 0))
 
-    def detect(self, photo: str, classes: Any = None, conf: float | None = None) -> Found:
-        """What the preset's detector finds; classes, a list or parted by commas, or all."""
-        return self._ask(photo, asking.detect_request(classes, conf))
+    def detect(
+        self, photo: str, classes: Any = None, conf: float | None = None, closer: bool = False
+    ) -> Found:
+        """What the preset's detector finds; classes, a list or parted by commas, or all; closer as in box."""
+        return self._ask(photo, asking.detect_request(classes, conf, closer))
 
     def edges(self, photo: str, source: str | None = None, thin: bool = False) -> Found:
         """Edges; source is masks, head, both, or empty for the preset's."""
@@ -109,13 +109,13 @@ def add_endpoints(photos: Photos) -> None:
         outputs = [gr.JSON(label="report"), *(gr.File(label=name) for name in ("overlay", "coco", "masks"))]
         inputs: dict[str, list[Any]] = {
             "click": [values["points"], gr.Checkbox(label="all_masks")],
-            "box": [values["boxes"], gr.Checkbox(True, label="refine")],
+            "box": [values["boxes"], gr.Checkbox(True, label="refine"), gr.Checkbox(label="closer")],
             "text": [
                 values["phrases"], values["negatives"], gr.Number(None, label="threshold"),
                 values["thresholds"], values["hint_point"],
             ],
             "everything": [gr.Number(32, label="points_per_side")],
-            "detect": [values["classes"], gr.Number(None, label="conf")],
+            "detect": [values["classes"], gr.Number(None, label="conf"), gr.Checkbox(label="closer")],
             "edges": [gr.Textbox(label="source"), gr.Checkbox(label="thin")],
             "proposals": [gr.Number(100, label="limit")],
             "pipeline": [gr.Textbox(label="name")],

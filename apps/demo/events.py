@@ -57,7 +57,7 @@ def wire(demo: gr.Blocks, page: Page, desk: Desk) -> None:
         event.then(questions.files, found, files, **{**ASKING, "show_progress": "hidden"})
 
     _wire_photo(demo, page, desk, (session, mode), stage, result)
-    marks = [session, mode, page.click.three, page.box.refine]
+    marks = [session, mode, page.click.three, page.box.refine, page.box.closer]
     for event in _wire_marks(page, desk, (session, mode), stage):
         with_files(event.then(questions.marks, marks, result, **ASKING, **shown))
     for_text = [*stage, *page.text.suggestions, *result]
@@ -104,7 +104,8 @@ def _wire_marks(page: Page, desk: Desk, states: tuple[gr.State, gr.State], stage
         events.append(tab.undo.click(desk.undo, [session, mode], stage, **QUICK))
         events.append(tab.clear.click(desk.clear, [session, mode], stage, **QUICK))
     changed: dict[str, Any] = {**QUICK, "fn": lambda same: same, "inputs": session, "outputs": session}
-    return [*events, page.click.three.input(**changed), page.box.refine.input(**changed)]
+    choices = (page.click.three, page.box.refine, page.box.closer)
+    return [*events, *(choice.input(**changed) for choice in choices)]
 
 
 def _wire_text(

@@ -42,7 +42,13 @@ class Questions:
 
     @politely(RESULT_WIDGETS)
     def marks(
-        self, session: Session, mode: Mode, three: bool, refine: bool, progress: gr.Progress = _NO_PROGRESS
+        self,
+        session: Session,
+        mode: Mode,
+        three: bool,
+        refine: bool,
+        closer: bool,
+        progress: gr.Progress = _NO_PROGRESS,
     ) -> Updates:
         """What the clicks or boxes ask for; nothing where there are none."""
         if mode not in MODES_OF_THE_PHOTO:
@@ -54,7 +60,7 @@ class Questions:
             return nothing()
         if mode == "click":
             return self._show(session, asking.click_request(session, three), progress)
-        return self._show(session, asking.box_request(session, refine), progress)
+        return self._show(session, asking.box_request(session.boxes, refine, closer), progress)
 
     @politely(TEXT_WIDGETS)
     def text(
@@ -82,6 +88,7 @@ class Questions:
         mode: Mode,
         three: bool,
         refine: bool,
+        closer: bool,
         progress: gr.Progress = _NO_PROGRESS,
         *values: Any,
     ) -> Updates:
@@ -90,7 +97,7 @@ class Questions:
             return self.text(session, mode, progress, *values)
         return [
             *[gr.skip()] * (TEXT_WIDGETS - RESULT_WIDGETS),
-            *self.marks(session, mode, three, refine, progress),
+            *self.marks(session, mode, three, refine, closer, progress),
         ]
 
     @politely(RESULT_WIDGETS)
@@ -109,10 +116,15 @@ class Questions:
 
     @politely(RESULT_WIDGETS)
     def detect(
-        self, session: Session, classes: str, conf: float, progress: gr.Progress = _NO_PROGRESS
+        self,
+        session: Session,
+        classes: str,
+        conf: float,
+        closer: bool,
+        progress: gr.Progress = _NO_PROGRESS,
     ) -> Updates:
         """What the preset's detector finds."""
-        return self._show(session, asking.detect_request(classes, conf), progress)
+        return self._show(session, asking.detect_request(classes, conf, closer), progress)
 
     @politely(RESULT_WIDGETS)
     def edges(

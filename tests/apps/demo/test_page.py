@@ -91,20 +91,21 @@ def test_a_wrong_question_changes_nothing(desk: Desk, photo: str, warned: list[s
 
 def test_clicks_in_other_tabs_are_explained(desk: Desk, photo: str, warned: list[str]) -> None:
     questions = Questions(desk)
-    assert questions.marks(Session(photo), "edges", False, False) == [gr.skip()] * RESULT_WIDGETS
+    assert questions.marks(Session(photo), "edges", False, False, False) == [gr.skip()] * RESULT_WIDGETS
     assert "Click, Box and Text" in warned[0]
     waiting = Session(photo).marked("box", 3, 4, 1)
-    assert questions.marks(waiting, "box", False, False) == [gr.skip()] * RESULT_WIDGETS
-    assert questions.marks(Session(photo), "click", False, False)[0] is None, "no clicks, no result"
+    assert questions.marks(waiting, "box", False, False, False) == [gr.skip()] * RESULT_WIDGETS
+    assert questions.marks(Session(photo), "click", False, False, False)[0] is None, "no clicks, no result"
 
 
 def test_an_answer_and_its_files(desk: Desk, photo: str) -> None:
     questions = Questions(desk)
     found, line, _, table, *_ = questions.marks(
-        Session(photo).marked("click", 20, 20, 1), "click", True, False
+        Session(photo).marked("click", 20, 20, 1), "click", True, False, False
     )
     assert line.startswith("**3 masks**") and table["visible"] and len(table["value"]["data"]) == 3
-    assert not questions.marks(Session(photo), "click", False, False)[3]["visible"], "no rows, no table"
+    nothing = questions.marks(Session(photo), "click", False, False, False)
+    assert not nothing[3]["visible"], "no rows, no table"
     buttons = questions.files(found)
     assert [button["interactive"] for button in buttons] == [True] * 3
     assert [Path(b["value"]).name for b in buttons] == [
@@ -113,6 +114,15 @@ def test_an_answer_and_its_files(desk: Desk, photo: str) -> None:
         "street.overlay.png",
     ]
     assert [b["interactive"] for b in questions.files(None)] == [False] * 3
+
+
+@pytest.mark.parametrize("closer", [True, False])
+def test_a_closer_look_at_a_box(desk: Desk, photo: str, closer: bool) -> None:
+    questions, session = Questions(desk), Session(photo)
+    for x, y in ((12, 12), (20, 20)):
+        session = session.marked("box", x, y, 1)
+    found = questions.marks(session, "box", False, False, closer)[0]
+    assert found.answers[0].request.get("zoom") == (2.0 if closer else None)
 
 
 def test_faults_of_ours_are_told_without_what_they_hold() -> None:

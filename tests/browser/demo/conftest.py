@@ -86,7 +86,7 @@ class Visit:
 
     def upload(self, path: Path) -> None:
         """A photo by the button, and wait until it is shown."""
-        shown = self.page.get_attribute("#photo img", "src")
+        shown = self.page.eval_on_selector("#photo img", "image => image.src")
         self.page.set_input_files("#sources input[type=file]", path)
         self.page.wait_for_function("old => document.querySelector('#photo img')?.src !== old", arg=shown)
         self.page.wait_for_function("() => document.querySelector('#photo img').complete")

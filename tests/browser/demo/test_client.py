@@ -50,7 +50,7 @@ def test_a_click_answers_as_the_library_does(ask: Any, composer: Composer, disc:
     [
         ("/box", {"boxes": [[40, 50, 160, 170], [220, 40, 290, 200]]}, "boxes"),
         ("/everything", {"points_per_side": 8}, "everything"),
-        ("/detect", {"conf": 0.1}, "detect"),
+        ("/detect", {"conf": 0.1, "closer": True}, "detect"),
         ("/proposals", {"limit": 5}, "proposals"),
         ("/edges", {"thin": True}, "edges"),
     ],
@@ -61,6 +61,13 @@ def test_every_way_to_ask(ask: Any, api_name: str, values: dict[str, Any], kind:
     assert report["encoder_passes"] == 0 or report["timings"]["encode"] > 0
     assert (coco is None) == (kind == "edges")
     assert Path(overlay).stat().st_size and zipfile.is_zipfile(masks)
+
+
+def test_a_closer_look(ask: Any) -> None:
+    boxes = [[40, 50, 160, 170], [220, 40, 290, 200]]
+    for closer, zoom in ((True, 2.0), (False, None)):
+        report, *_ = ask("/box", boxes=boxes, closer=closer)
+        assert report["results"][0]["request"].get("zoom") == zoom
 
 
 def test_a_pipeline_by_its_name(ask: Any) -> None:
