@@ -145,9 +145,7 @@ def _read(path: Path) -> Preset:
         config = ModelConfig.from_mapping(path.stem, model)
     else:
         raise config_error(path, ("model",), "expected the name of a model, or its description")
-    detector, clip = (
-        None if values.get(key) is None else _weights(values[key], path, key) for key in ("detector", "clip")
-    )
+    detector, clip = _companion(values, path, "detector"), _companion(values, path, "clip")
     if clip is not None and clip.url is not None:
         # One URL would fetch the weights without the description beside them.
         raise config_error(path, ("clip", "url"), "a text-image model is a folder, which cannot be pulled")
@@ -161,6 +159,22 @@ def _read(path: Path) -> Preset:
         detector=detector,
         clip=clip,
     )
+
+
+def _companion(values: Mapping[str, Any], path: Path, key: str) -> WeightsFile | None:
+    """A file of the preset's own, or that of a shipped preset, which is named."""
+    given = values.get(key)
+    if not isinstance(given, str):
+        return None if given is None else _weights(given, path, key)
+    if given not in preset_names():
+        raise config_error(
+            path, (key,), f"expected a mapping with `file`, or a shipped preset, not {given!r}"
+        )
+    other = load_preset(given)
+    file = {"detector": other.detector, "clip": other.clip}[key]
+    if file is None:
+        raise config_error(path, (key,), f"preset {given!r} has none")
+    return file
 
 
 def _weights(values: Any, path: Path, key: str = "weights") -> WeightsFile:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -20,6 +19,7 @@ from PIL import Image as PILImage
 
 from composer.evaluation.ground_truth import GroundTruth
 from composer.formats.atomic import atomic_file, ensure_folder, write_json, writing
+from composer.processes import worker_pool
 from composer.training_photos import labelled_photos, open_truth
 from sam.errors import BadAnnotation, UsageError
 from sam.training.data import LabelledPhoto, PackedSet, pack, read_bsds, read_panoptic
@@ -115,11 +115,9 @@ def pack_sets(
     for one in sets:
         if one not in missing and on_packed:
             on_packed(one.name, len(PackedSet.open(folder / one.name)))
-    # A fresh interpreter for each process: a forked one would inherit torch's threads and locks.
-    context = multiprocessing.get_context("spawn")
     workers = max(1, min(processes, len(missing)))
     if missing:
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with worker_pool(workers) as pool:
             jobs = [
                 pool.submit(_pack_one, one, root, folder, long_side)
                 for one in sorted(missing, key=lambda one: -sizes[one.name])

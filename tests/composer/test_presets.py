@@ -83,6 +83,8 @@ def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
         ({"clip": {"sha256": "x"}}, "clip: expected a mapping with at least `file`"),
         ({"clip": {"file": "x", "url": "http://x"}}, "clip.url: a text-image model is a folder"),
         ({"detector": {"file": "x", "source": "moon"}}, "detector.source: expected 'embedded'"),
+        ({"detector": "huge"}, "detector: expected a mapping with `file`, or a shipped preset, not 'huge'"),
+        ({"clip": "vit_b"}, "clip: preset 'vit_b' has none"),
     ],
 )
 def test_a_bad_file_says_where(tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -125,6 +127,15 @@ def test_companions_have_sources_of_their_own(tmp_path: Path) -> None:
     assert sources == {"weights": False, "clip": True, "detector": False}
     assert expected_path(parts["clip"]).parts[-4:] == ("sam", "weights", *clip["file"].split("/"))
     assert expected_path(parts["detector"]) == tmp_path / "d.safetensors"
+
+
+def test_companions_of_a_shipped_preset_by_its_name(tmp_path: Path) -> None:
+    path, tiny = tmp_path / "mine.yaml", load_preset("tiny")
+    path.write_text("model: tiny\nweights: {file: w.safetensors}\nclip: tiny\ndetector: tiny\n")
+    mine = load_preset(path)
+    assert (mine.clip, mine.detector) == (tiny.clip, tiny.detector) and tiny.clip and tiny.detector
+    own, shipped = ({one.part: expected_path(one) for one in preset.files()} for preset in (mine, tiny))
+    assert {part for part in own if own[part] == shipped[part]} == {"clip", "detector"}
 
 
 def test_an_earlier_tiny_answers_by_its_own_name_and_no_other(tmp_path: Path) -> None:

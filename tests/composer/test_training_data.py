@@ -26,9 +26,7 @@ FILES = ("pixels.bin", "ids.bin", "table.npy")
 @pytest.fixture
 def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Packing in threads of this process: starting an interpreter for each set takes seconds."""
-    monkeypatch.setattr(
-        training_data, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers)
-    )
+    monkeypatch.setattr(training_data, "worker_pool", ThreadPoolExecutor)
 
 
 @pytest.fixture

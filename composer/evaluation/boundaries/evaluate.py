@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 from composer.evaluation.boundaries.counts import THRESHOLDS, BoundaryCounts, Map, count_matches
 from composer.evaluation.boundaries.maps import find_maps, read_map
 from composer.evaluation.boundaries.summary import BoundaryEvaluation, ImageBoundaries
 from composer.evaluation.boundaries.truth import DrawnImage, DrawnSet
+from composer.processes import worker_pool
 
 Predict = Callable[[DrawnImage], Map]
 """Gives a photo's (H, W) boundary map in [0, 1]."""
@@ -77,9 +77,7 @@ def _in_order(
         for image in truth:
             yield image, match_image(announced(image), image, thresholds)
         return
-    # Spawned, since a fork of a process with running threads (PyTorch's) may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with worker_pool(workers) as pool:
         waiting: list[tuple[DrawnImage, Future[BoundaryCounts]]] = []
         try:
             for image in truth:
