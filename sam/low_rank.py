@@ -143,7 +143,8 @@ class LowRankSide:
                 x.unflatten(-1, self.size)[..., : window[0], : window[1]].flatten(-2)
                 for x in (scale, weights, shared.transpose(0, 1))
             )
-            shared = shared.transpose(0, 1)
+            # In rows again: on a CPU, a bfloat16 product into columns is a hundred times as slow.
+            shared = shared.transpose(0, 1).contiguous()
         out = torch.addcmul(self._shared.upscaled_shift, scale.transpose(1, 2), shared)
         return out.to(weights.dtype).baddbmm_(weights.transpose(1, 2), F.linear(rows, self._shared.upscaling))
 
