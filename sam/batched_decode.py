@@ -74,7 +74,7 @@ def _decode_alike(
     )
     counts = [len(one) for one in moved]
     image = torch.cat([e.features.expand(n, -1, -1, -1) for e, n in zip(embeddings, counts, strict=True)])
-    with model._precision():
+    with model.decoding():
         sparse = model.prompt_encoder.sparse(
             points, labels, None if boxes is None else boxes.reshape(-1, 4), text
         )
@@ -90,7 +90,7 @@ def _decode_alike(
             embedding.high_res_features,
             first,
             last,
-            model._precision(),
+            model.decoding(),
         )
         for embedding, n, end in zip(embeddings, counts, ends, strict=True)
     ]

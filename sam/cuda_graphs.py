@@ -143,10 +143,10 @@ def all_masks(model: SegmentAnything) -> Function:
 
     def draw(sparse: Tensor, features: Tensor, *skips: Tensor) -> tuple[Tensor, ...]:
         position, size = model.image_pe(features), (features.shape[-2], features.shape[-1])
-        reduced = model.compute_dtype is not torch.float32
+        reduced = model.decodes_in is not torch.float32
         # Autocast keeps converted weights for its next products; in a graph that memory would be another's.
         with torch.autocast(
-            features.device.type, model.compute_dtype if reduced else None, reduced, cache_enabled=False
+            features.device.type, model.decodes_in if reduced else None, reduced, cache_enabled=False
         ):
             if decoder.shares(sparse):
                 shared = decoder.share(features, position, encoder.dense(None), encoder.mask_rows())

@@ -91,6 +91,7 @@ class SegmentAnything(nn.Module):
     Attributes:
         digest: SHA-256 of the loaded weights file; empty while the weights are random.
         compute_dtype: dtype of the large products in ``encode`` and ``decode``; logits are always float32.
+        decode_dtype: that of ``decode``, where it is to be another one; None: ``compute_dtype``.
     """
 
     pixel_mean: Tensor
@@ -106,11 +107,12 @@ class SegmentAnything(nn.Module):
         self.image_size = prompt_encoder.image_size
         self.digest = ""
         self.compute_dtype = torch.float32
+        self.decode_dtype: torch.dtype | None = None
         # In a tuple, so that its parameters do not become the model's own.
         self._fast_encoder: tuple[nn.Module, ...] = ()
         self._any_size_encoder: tuple[nn.Module, ...] = ()
         self._kept_encoder: tuple[nn.Module, ...] = ()
-        self._shared: list[tuple[weakref.ref[Tensor], SharedImage]] = []
+        self._shared: list[tuple[weakref.ref[Tensor], torch.dtype, SharedImage]] = []
         self._shared_lock = threading.Lock()
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
@@ -189,7 +191,7 @@ class SegmentAnything(nn.Module):
         """Encode RGB images, each (H, W, 3) uint8, in one batch."""
         resized = [resize_longest_side(image, self.image_size) for image in images]
         encoder = self.running_encoder
-        with self._precision():
+        with self._autocast(self.compute_dtype):
             out: EncoderOutput = encoder(self.preprocess(resized))
         return [
             Embedding(
@@ -221,7 +223,7 @@ class SegmentAnything(nn.Module):
         resized = resize_longest_side(image, side)
         square = -(-side // EDGE_STRIDE) * EDGE_STRIDE
         encoder = (*self._kept_encoder, *self._any_size_encoder, self.image_encoder)[0]
-        with self._precision():
+        with self._autocast(self.compute_dtype):
             out: EncoderOutput = encoder(self.preprocess([resized], square))
         if out.edge_logits is None:
             raise ValueError("this encoder has no edge head")
@@ -266,12 +268,12 @@ class SegmentAnything(nn.Module):
         )
         points = None if prompts.points is None else prompts.points.float() * scale
         boxes = None if prompts.boxes is None else (prompts.boxes.float().view(-1, 2, 2) * scale).view(-1, 4)
-        with self._precision():
+        with self.decoding():
             sparse = self.prompt_encoder.sparse(points, prompts.labels, boxes, prompts.text)
             attended = self._attend(embedding, sparse, prompts.mask_logits, len(prompts))
         first, last = (1, NUM_MASK_TOKENS) if multimask else (0, 1)
         return Candidates(
-            self.mask_decoder, attended, embedding.high_res_features, first, last, self._precision()
+            self.mask_decoder, attended, embedding.high_res_features, first, last, self.decoding()
         )
 
     def _attend(
@@ -296,16 +298,17 @@ class SegmentAnything(nn.Module):
         """What all prompts of ``embedding`` share; made at the first call, kept for the last few images."""
         with self._shared_lock:
             for kept in self._shared:
-                if kept[0]() is embedding.features:
-                    return kept[1]
+                if kept[0]() is embedding.features and kept[1] is self.decodes_in:
+                    return kept[2]
         features, encoder = embedding.features, self.prompt_encoder
-        with self._precision():
+        with self.decoding():
             shared = self.mask_decoder.share(
                 features, self.image_pe(features), encoder.dense(None), encoder.mask_rows()
             )
         with self._shared_lock:
             alive = [kept for kept in self._shared if kept[0]() is not None]
-            self._shared = [*alive, (weakref.ref(embedding.features), shared)][-SHARED_IMAGES:]
+            made = (weakref.ref(embedding.features), self.decodes_in, shared)
+            self._shared = [*alive, made][-SHARED_IMAGES:]
         return shared
 
     def image_pe(self, features: Tensor) -> Tensor:
@@ -316,7 +319,14 @@ class SegmentAnything(nn.Module):
         """(n, 4h, 4w) low-resolution logits -> (n, H, W) float32 logits at the original size."""
         return upsample_logits(low_res_logits, self.image_size, embedding.input_size, embedding.original_size)
 
-    def _precision(self) -> AbstractContextManager[object]:
-        if self.compute_dtype is torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.compute_dtype)
+    @property
+    def decodes_in(self) -> torch.dtype:
+        """The dtype of the large products in ``decode``."""
+        return self.decode_dtype or self.compute_dtype
+
+    def decoding(self) -> AbstractContextManager[object]:
+        """The context to run the prompt encoder and the mask decoder in."""
+        return self._autocast(self.decodes_in)
+
+    def _autocast(self, dtype: torch.dtype) -> AbstractContextManager[object]:
+        return nullcontext() if dtype is torch.float32 else torch.autocast(self.device.type, dtype)

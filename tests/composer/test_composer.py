@@ -17,6 +17,7 @@ from composer import Boxes, Composer, Everything, Points
 from composer.limits import Limits
 from sam.errors import BadImage, BadPrompt, CheckpointError, UsageError
 from sam.model import SegmentAnything
+from sam.prompts import Prompts
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -44,6 +45,21 @@ def test_one_image_is_encoded_once(small_preset: Path, photo: Pixels) -> None:
     composer.open(photo.copy())
     assert composer.cache.stats.encodes == 1
     assert composer.cache.stats.hits == 1
+
+
+def test_a_cpu_decodes_in_float32_whatever_it_encodes_in(small_preset: Path, photo: Pixels) -> None:
+    fine, coarse = (
+        Composer.load(small_preset, device="cpu", precision=name).model for name in ("fp32", "bf16")
+    )
+    expected, embedding = (model.encode([photo])[0] for model in (fine, coarse))
+    assert not torch.equal(expected.features, embedding.features)
+    prompts = Prompts(boxes=torch.tensor([[15.0, 20, 65, 70]]))
+    answers = [model.decode(embedding, prompts, multimask=True) for model in (fine, coarse)]
+    assert torch.equal(*(answer.iou_predictions for answer in answers))
+    assert torch.equal(*(answer.low_res_logits() for answer in answers))
+    coarse.decode_dtype = None
+    reduced = coarse.decode(embedding, prompts, multimask=True)
+    assert not torch.equal(reduced.low_res_logits(), answers[0].low_res_logits())
 
 
 def test_crops_are_encoded_once_too(small_preset: Path, photo: Pixels) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from sam import precision
 from sam.errors import EnvironmentProblem, UsageError
-from sam.precision import choose_device, choose_precision, cpu_bf16_units
+from sam.precision import choose_device, choose_precision, cpu_bf16_units, decoder_dtype
 
 CPU = torch.device("cpu")
 
@@ -45,6 +45,11 @@ def test_auto_on_a_cpu_without_bf16_units_is_fp32(monkeypatch: pytest.MonkeyPatc
     choice = choose_precision(CPU, "auto")
     assert (choice.dtype, choice.name) == (torch.float32, "fp32")
     assert "no native bf16" in choice.reason
+
+
+@pytest.mark.parametrize(("device", "decodes"), [("cpu", torch.float32), ("cuda", torch.bfloat16)])
+def test_what_the_decoder_computes_in(device: str, decodes: torch.dtype) -> None:
+    assert decoder_dtype(torch.device(device), torch.bfloat16) is decodes
 
 
 def test_auto_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
