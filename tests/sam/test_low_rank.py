@@ -146,7 +146,7 @@ def test_the_last_few_images_are_kept_while_their_embeddings_live(model: Segment
 def test_an_opened_image_does_not_let_its_first_prompt_wait(model: SegmentAnything) -> None:
     embedding = model.encode([torch.randint(0, 255, (40, 40, 3), dtype=torch.uint8).numpy()])[0]
     model.await_prompts(embedding)
-    (kept,) = (shared for of, shared in model._shared if of() is embedding.features)
+    (kept,) = (shared for of, _, shared in model._shared if of() is embedding.features)
     click = Prompts(points=torch.tensor([[[5.0, 5.0]]]), labels=torch.tensor([[1]]))
     model.decode(embedding, click, multimask=True)
     assert model.share(embedding) is kept
