@@ -75,8 +75,7 @@ def tiny() -> SegmentAnything:
 def ready(model: SegmentAnything) -> SegmentAnything:
     """As :class:`composer.Composer` sets a model up on a CPU: number format, and freed memory kept."""
     keep_freed_memory()
-    model.compute_dtype = choose_precision(torch.device("cpu")).dtype
-    model.decode_dtype = torch.float32
+    model.compute_in(choose_precision(torch.device("cpu")).dtype)
     return model
 
 

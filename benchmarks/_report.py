@@ -44,13 +44,14 @@ BUSY = 0.1
 """Load before the start, for each core, from which a machine counts as busy with something else."""
 
 
-def machine(*, rates: bool = True) -> dict[str, Any]:
+def machine(*, rates: bool = True, prompts: bool = False) -> dict[str, Any]:
     """Processor, its vector and matrix units, threads, versions, load before the start, rate of products.
 
     Args:
         rates: measure the rate of matrix products too, about a second.
+        prompts: nothing is encoded: ours computes in the format that prompts are decoded in.
     """
-    precision = choose_precision(torch.device("cpu"))
+    precision = choose_precision(torch.device("cpu"), "fp32" if prompts else "auto")
     load = cores_in_use()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     found: dict[str, Any] = {

@@ -39,7 +39,7 @@ def main() -> None:
         "model": _models.MODELS[options.model],
         "photo": list(_models.PHOTO_SIZE),
     }
-    about = _report.machine()
+    about = _report.machine(prompts=True)
     scene = _models.encoded(_models.named(options.model), _models.photo())
     boxes = detector_boxes(options.boxes, scene.size)
     progress = _report.Progress("box_batch", settings)

@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=list(_models.MODELS), default=list(_models.MODELS))
     parser.add_argument("--json", type=Path, default=_report.RESULTS / "decode.json")
     options = parser.parse_args()
-    about = _report.machine()
+    about = _report.machine(prompts=True)
     rows: list[dict[str, Any]] = []
     for name in options.models:
         scene = _models.encoded(_models.named(name), _models.photo())

@@ -67,7 +67,7 @@ class Bench:
         self.model = small_or_named(name).to(device)
         self.name, self.device, self.peak, self.repeats = name, device, peak, repeats
         self.per_side = per_side
-        self.model.compute_dtype = choose_precision(device).dtype
+        self.model.compute_in(choose_precision(device).dtype)
         self.model.prepare()
         side = self.model.image_size
         self.photos = [_models.photo(side * 2 // 3, side)] * max(BATCHES)

@@ -32,7 +32,7 @@ from sam.embedding import Embedding
 from sam.errors import CheckpointError, SamComposerError, UsageError
 from sam.model import SegmentAnything
 from sam.onnx_files import OnnxEncoder
-from sam.precision import PrecisionChoice, choose_device, choose_precision, decoder_dtype
+from sam.precision import PrecisionChoice, choose_device, choose_precision
 from sam.variants import build_model
 
 RUNTIMES = ("torch", "onnx")
@@ -69,8 +69,7 @@ class Composer:
         self.limits = limits
         self.companions = Companions(preset, model.device)
         self.cache: EmbeddingCache[Embedding] = EmbeddingCache(limits.embedding_cache_bytes)
-        model.compute_dtype = precision.dtype
-        model.decode_dtype = decoder_dtype(model.device, precision.dtype)
+        model.compute_in(precision.dtype)
         self.encoder_lock = threading.Lock()
         # Random weights share the empty digest, so the cache must tell two such models apart itself.
         self._weights_id = model.digest or f"random-{id(model)}"

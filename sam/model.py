@@ -17,6 +17,7 @@ from sam.embedding import Embedding, resize_longest_side, upsample_logits
 from sam.image_encoder import EncoderOutput
 from sam.inference import compiled, no_compiler, prepared
 from sam.mask_decoder import NUM_MASK_TOKENS, Attended, MaskDecoder
+from sam.precision import decoder_dtype
 from sam.prompt_encoder import PromptEncoder
 from sam.prompts import Prompts
 from sam.shared_image import SharedImage
@@ -126,6 +127,10 @@ class SegmentAnything(nn.Module):
     def running_encoder(self) -> nn.Module:
         """What ``encode`` calls: the image encoder, or its form for inference."""
         return self._fast_encoder[0] if self._fast_encoder else self.image_encoder
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Set ``compute_dtype``, and the ``decode_dtype`` that goes with it on the device of now."""
+        self.compute_dtype, self.decode_dtype = dtype, decoder_dtype(self.device, dtype)
 
     def prepare(self, *, compile: bool = False) -> None:
         """Derive the encoder's form for inference (:mod:`sam.inference`), which ``encode`` runs from now on.
