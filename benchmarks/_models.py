@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ def products(
     elif encodes:  # the peers run ours
         side = model.image_size
         published += _flops.counted(lambda: model.image_encoder(torch.zeros(1, 3, side, side)))
-    with in_float32(model):
+    with in_float32(model) if encodes else nullcontext():
         found = {"gflop": _flops.counted(run), "gflop_published": published}
     return {key: float(f"{value / 1e9:.4g}") for key, value in found.items()}
 
@@ -163,12 +163,17 @@ def products(
 @contextmanager
 def in_float32(model: SegmentAnything) -> Iterator[None]:
     """For counting: torch's counter takes attention layers apart below autocast, which bf16 weights need."""
-    before = model.compute_dtype
-    model.compute_in(torch.float32)
-    model.prepare()
-    yield
-    model.compute_in(before)
-    model.prepare()
+    before = model.compute_dtype, model.decode_dtype
+    if before[0] is torch.float32:
+        yield
+        return
+    try:
+        model.compute_in(torch.float32)
+        model.prepare()
+        yield
+    finally:
+        model.compute_dtype, model.decode_dtype = before
+        model.prepare()
 
 
 def _answer_with_blobs(prompts: PromptEncoder, decoder: MaskDecoder, seed: int) -> None:

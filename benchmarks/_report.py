@@ -24,7 +24,7 @@ from _shared import ROOT
 from rich.console import Console
 from rich.table import Table
 
-from sam.precision import choose_precision
+from sam.precision import choose_precision, decoder_dtype
 
 OURS = "sam-composer"
 RESULTS = ROOT / "benchmarks/results"
@@ -51,7 +51,9 @@ def machine(*, rates: bool = True, prompts: bool = False) -> dict[str, Any]:
         rates: measure the rate of matrix products too, about a second.
         prompts: nothing is encoded: ours computes in the format that prompts are decoded in.
     """
-    precision = choose_precision(torch.device("cpu"), "fp32" if prompts else "auto")
+    precision = choose_precision(torch.device("cpu"))
+    if prompts and decoder_dtype(torch.device("cpu"), precision.dtype) is torch.float32:
+        precision = choose_precision(torch.device("cpu"), "fp32")
     load = cores_in_use()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     found: dict[str, Any] = {

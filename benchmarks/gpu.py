@@ -212,7 +212,7 @@ def decoder_rows(bench: Bench) -> Rows:
             return model.decode(embedding, prompts, multimask=True).low_res_logits()
 
         def drawn(prompts: Prompts = prompts) -> Tensor:
-            with torch.inference_mode(), bench.autocast():
+            with torch.inference_mode(), model.decoding():
                 sparse = model.prompt_encoder.sparse(prompts.points, prompts.labels, None, None)
                 assert sparse is not None
                 return captured(sparse.float(), embedding.features)[1][:, 1:].flatten(0, 1)

@@ -129,10 +129,15 @@ def cells(row: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
 
 
 def to_the_limit(row: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
-    """How far a time is from that of its products alone at the rate of the same run; published ones too."""
+    """How far a time is from that of its products alone at the rate of the same run; published ones too.
+
+    Their number alone where some of them are in another format: of an encoder in bf16, and of prompts.
+    """
     rate = about.get(f"gflops_{about['precision']}")
     if row.get("gflop") is None or rate is None:
         return []
+    if about["precision"] != "fp32" and "masks" in row:
+        return [f"{short(row['gflop'])} GFLOP"]
     distance = row["seconds"]["median"] * rate / row["gflop"]
     said = [f"{short(row['gflop'])} GFLOP, {distance:.1f} times what they take at the full rate"]
     if "gflop_published" in row:

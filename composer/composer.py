@@ -46,7 +46,7 @@ class Composer:
     Args:
         model: the segmenter, its weights loaded.
         preset: what it was loaded from.
-        precision: number format of its products.
+        precision: number format of its encoder's products; see :meth:`load`.
         limits: what is accepted.
 
     Attributes:
@@ -94,7 +94,8 @@ class Composer:
             checkpoint: a weights file to use instead of the preset's own; neither its size nor its digest is
                 pinned then.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-            precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+            precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``, of the encoder; a CPU decodes prompts in fp32
+                (docs/decisions/0024).
             limits: what to accept.
             compile: put the encoder through torch.compile, which takes a while here and needs a compiler;
                 never needed.
@@ -116,7 +117,8 @@ class Composer:
             raise UsageError(f"runtime onnx is for the CPU, not for device {where}", field="runtime")
         if runtime == "onnx" and compile:
             raise UsageError("runtime onnx runs no torch.compile: leave one of the two out", field="compile")
-        how = choose_precision(where, precision)
+        # onnxruntime encodes in float32, and a CPU decodes in it.
+        how = choose_precision(where, "fp32" if runtime == "onnx" and precision == "auto" else precision)
         if where.type == "cpu":
             keep_freed_memory()
         if checkpoint is not None:

@@ -170,10 +170,9 @@ def _companion(values: Mapping[str, Any], path: Path, key: str) -> WeightsFile |
         raise config_error(
             path, (key,), f"expected a mapping with `file`, or a shipped preset, not {given!r}"
         )
-    other = load_preset(given)
-    file = {"detector": other.detector, "clip": other.clip}[key]
-    if file is None:
-        raise config_error(path, (key,), f"preset {given!r} has none")
+    file: WeightsFile | None = getattr(load_preset(given), key)
+    if file is None or not file.embedded:
+        raise config_error(path, (key,), f"preset {given!r} has none that comes with the package")
     return file
 
 

@@ -139,12 +139,12 @@ class LowRankSide:
         scale, weights, rows = parts if prompts is None else (part[prompts] for part in parts)
         shared = self._shared.upscaled
         if window != self.size:
-            scale, weights, shared = (
+            scale, weights = (
                 x.unflatten(-1, self.size)[..., : window[0], : window[1]].flatten(-2)
-                for x in (scale, weights, shared.transpose(0, 1))
+                for x in (scale, weights)
             )
-            # In rows again: on a CPU, a bfloat16 product into columns is a hundred times as slow.
-            shared = shared.transpose(0, 1).contiguous()
+            # In rows: on a CPU, a bfloat16 product into columns is a hundred times as slow.
+            shared = shared.unflatten(0, self.size)[: window[0], : window[1]].flatten(0, 1)
         out = torch.addcmul(self._shared.upscaled_shift, scale.transpose(1, 2), shared)
         return out.to(weights.dtype).baddbmm_(weights.transpose(1, 2), F.linear(rows, self._shared.upscaling))
 

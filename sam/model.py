@@ -129,7 +129,10 @@ class SegmentAnything(nn.Module):
         return self._fast_encoder[0] if self._fast_encoder else self.image_encoder
 
     def compute_in(self, dtype: torch.dtype) -> None:
-        """Set ``compute_dtype``, and the ``decode_dtype`` that goes with it on the device of now."""
+        """Set ``compute_dtype``, and the ``decode_dtype`` that goes with it on the device of now.
+
+        To be called after the model has been moved there.
+        """
         self.compute_dtype, self.decode_dtype = dtype, decoder_dtype(self.device, dtype)
 
     def prepare(self, *, compile: bool = False) -> None:
@@ -301,18 +304,19 @@ class SegmentAnything(nn.Module):
     @torch.inference_mode()
     def share(self, embedding: Embedding) -> SharedImage:
         """What all prompts of ``embedding`` share; made at the first call, kept for the last few images."""
+        dtype = self.decodes_in
         with self._shared_lock:
             for kept in self._shared:
-                if kept[0]() is embedding.features and kept[1] is self.decodes_in:
+                if kept[0]() is embedding.features and kept[1] is dtype:
                     return kept[2]
         features, encoder = embedding.features, self.prompt_encoder
-        with self.decoding():
+        with self._autocast(dtype):
             shared = self.mask_decoder.share(
                 features, self.image_pe(features), encoder.dense(None), encoder.mask_rows()
             )
         with self._shared_lock:
             alive = [kept for kept in self._shared if kept[0]() is not None]
-            made = (weakref.ref(embedding.features), self.decodes_in, shared)
+            made = (weakref.ref(embedding.features), dtype, shared)
             self._shared = [*alive, made][-SHARED_IMAGES:]
         return shared
 

@@ -73,7 +73,7 @@ def decoder_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
     """The format of the decoder where the encoder computes in ``dtype``.
 
     On a CPU float32: the decoder's products are small, what lies between them gains nothing by bf16, and
-    prompts are answered exactly (docs/decisions/0024).
+    an embedding is answered as in float32 (docs/decisions/0024).
     """
     return torch.float32 if device.type == "cpu" else dtype
 

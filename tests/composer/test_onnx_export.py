@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from composer import Composer, Edges, Points, onnx_encoders, onnx_export
 from composer.onnx_export import export_onnx
+from sam import precision
 from sam.errors import EnvironmentProblem, SamComposerError, UsageError
 from sam.model import SegmentAnything
 from sam.onnx_files import OnnxEncoder
@@ -131,6 +133,14 @@ def test_the_encoder_is_exported_once(traced: list[Path], cache: Path, tiny: Com
     assert len(traced) == 1
     (kept,) = (cache / "onnx").iterdir()
     assert kept.name == f"{tiny.model.digest}-{onnx_encoders.GRAPH}" and names(kept) == {"encoder.onnx"}
+
+
+def test_its_precision_is_named_on_a_cpu_with_bf16_units(
+    traced: list[Path], cache: Path, tiny: Composer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "cpu_bf16_units", lambda: ("amx_bf16",))
+    assert precision.choose_precision(torch.device("cpu")).name == "bf16"
+    assert Composer.load("tiny", runtime="onnx").describe()["precision"] == "fp32"
 
 
 def test_a_damaged_encoder_is_made_anew(traced: list[Path], cache: Path, tiny: Composer) -> None:

@@ -40,11 +40,12 @@ def masks_and_features(model, image):
     return torch.cat(logits) > 0, embedding.features
 
 
+@pytest.mark.parametrize("decode_dtype", [None, torch.float32])  # as on a GPU, and as on a CPU
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_same_masks_as_float32(config, randomise, portrait, seed):
+def test_same_masks_as_float32(config, randomise, portrait, seed, decode_dtype):
     model = randomise(build_model(config), seed)
     expected, expected_features = masks_and_features(model, portrait)
-    model.compute_dtype = torch.bfloat16
+    model.compute_dtype, model.decode_dtype = torch.bfloat16, decode_dtype
     found, features = masks_and_features(model, portrait)
 
     difference = (features - expected_features).abs().max() / expected_features.abs().max()

@@ -73,6 +73,20 @@ def test_boxes_and_earlier_logits(model: SegmentAnything, embeddings: list[Embed
     check(model, embeddings, again, False)
 
 
+def test_in_the_format_of_prompts(model: SegmentAnything, embeddings: list[Embedding]) -> None:
+    asked = [clicks(1, 1, seed) for seed in range(3)]
+    expected = [one.low_res_logits() for one in decode_many(model, embeddings, asked, multimask=True)]
+    try:
+        model.compute_in(torch.bfloat16)  # the encoder; a CPU decodes in float32
+        found = [one.low_res_logits() for one in decode_many(model, embeddings, asked, multimask=True)]
+        model.decode_dtype = None
+        reduced = [one.low_res_logits() for one in decode_many(model, embeddings, asked, multimask=True)]
+    finally:
+        model.compute_in(torch.float32)
+    assert all(map(torch.equal, found, expected))
+    assert not any(map(torch.equal, reduced, expected))
+
+
 def test_the_images_are_not_mixed_up(model: SegmentAnything, embeddings: list[Embedding]) -> None:
     """The guard of the comparison: another image gives other logits."""
     same = [clicks(1, 1, 0)] * 3
