@@ -83,18 +83,15 @@ class Questions:
         return [*stage, *buttons, *result(found, self.photos)]
 
     def at_click(
-        self,
-        session: Session,
-        mode: Mode,
-        three: bool,
-        refine: bool,
-        closer: bool,
-        progress: gr.Progress = _NO_PROGRESS,
-        *values: Any,
+        self, session: Session, mode: Mode, progress: gr.Progress = _NO_PROGRESS, *values: Any
     ) -> Updates:
-        """What a click on the photo asks for, in the tab Text too, where it is the place of the phrase."""
+        """What a click on the photo asks for, in the tab Text too, where it is the place of the phrase.
+
+        ``values`` are those of :meth:`marks`, then those of :meth:`text`.
+        """
+        three, refine, closer, *for_text = values
         if mode == "text":
-            return self.text(session, mode, progress, *values)
+            return self.text(session, mode, progress, *for_text)
         return [
             *[gr.skip()] * (TEXT_WIDGETS - RESULT_WIDGETS),
             *self.marks(session, mode, three, refine, closer, progress),
