@@ -98,8 +98,8 @@ class Trainer:
         self.validate, self.dtype, self.ranks = validate, dtype, ranks
         self.after_validation = after_validation
         self._check()
-        if model.device.type == "cuda" or (model.device.type == "cpu" and dtype == torch.bfloat16):
-            model.to(memory_format=torch.channels_last)  # in fp32 not tried on a CPU
+        if model.device.type == "cuda":
+            model.to(memory_format=torch.channels_last)
         self.objective = Objective(model, config, teacher)
         self.affinity_head = self.objective.affinity_head
         self.average = copy.deepcopy(model).eval().requires_grad_(False)

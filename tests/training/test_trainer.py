@@ -557,8 +557,6 @@ def test_one_step_in_bfloat16(make_trainer: MakeTrainer, monkeypatch: pytest.Mon
     assert {"prompts", "edge", "affinity", "grad_norm"} < row.keys()
     assert all(math.isfinite(value) for value in row.values())
     assert set(in_bfloat16) == {torch.bfloat16}
-    kernels = [m.weight for m in trainer.model.modules() if isinstance(m, torch.nn.Conv2d)]
-    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
     assert all(value.dtype != torch.bfloat16 for value in trainer.model.state_dict().values())
     assert differences(before, trainer.model.state_dict())
 
