@@ -25,11 +25,12 @@ def number_array(value: npt.ArrayLike, field: str, expected: str) -> FloatArray:
     try:
         array = np.array(value, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise BadPrompt(f"{field} must be numbers, {expected}", field=field) from error
+        wanted = f", {expected}" if expected else ""
+        raise BadPrompt(f"{field} must be numbers{wanted}", field=field) from error
     array[np.abs(array) > np.finfo(np.float32).max] = np.inf  # as float32 would have it
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise BadPrompt(f"{field}{list(where)} is {array[where]}: {field} must be finite pixels", field=field)
+        raise BadPrompt(f"{field}{list(where)} is {array[where]}: {field} must be finite", field=field)
     return array.astype(np.float32)
 
 
@@ -45,16 +46,22 @@ def whole_number(value: Any, field: str, low: int, high: int) -> None:
 
 def real_number(value: Any, field: str, low: float, high: float) -> None:
     """Raises BadPrompt unless ``value`` is a finite number in [low, high]."""
-    valid = (
-        isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
-    )
-    if not valid or not low <= value <= high:
+    if not _is_finite(value) or not low <= value <= high:
         span = f"from {low:g} to {high:g}" if math.isfinite(high - low) else "that is finite"
         raise BadPrompt(
             f"{field} must be a number {span}, not {value!r}",
             field=field,
             allowed={"min": low, "max": high} if math.isfinite(high - low) else None,
         )
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond all floats
+        return False
 
 
 def which_masks(value: Any) -> None:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import copy
 import difflib
-import logging
 import math
 import threading
-import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as pictures
 
 from adapters.clip_dense import dense_features
+from adapters.quiet import quiet_root_logger
 from adapters.text_routes.wording import cut_off, shortened
 from sam.checkpoints import read_weights
 from sam.errors import BadPrompt, CheckpointError, EnvironmentProblem, UsageError
@@ -44,7 +42,6 @@ TEMPLATES = (
 """Sentences that a phrase is put into; the mean of their vectors stands for it."""
 BATCH = 64
 PHRASES_CACHED = 20_000
-SAFE_SUFFIX = ".safetensors"
 
 
 class TextImageModel:
@@ -152,7 +149,7 @@ class TextImageModel:
         # Random first: our own reader puts the tensors in, and runs no code for it.
         source = f"local-dir:{folder}"
         try:
-            with _quiet():
+            with quiet_root_logger():
                 model = open_clip.create_model(source, load_weights=False, pretrained_text=False)
                 tokenizer = open_clip.get_tokenizer(source)
         except Exception as error:  # whatever a foreign description does to open_clip
@@ -278,7 +275,7 @@ def _tags(name: str) -> str:
 
 def _create(name: str, tag: str | None, quick_gelu: bool, where: str) -> nn.Module:
     try:
-        with _quiet():
+        with quiet_root_logger():
             return open_clip.create_model(  # type: ignore[no-any-return]
                 name, pretrained=tag, force_quick_gelu=quick_gelu, pretrained_text=False
             )
@@ -313,19 +310,6 @@ def _tokenizer(name: str) -> Any:
             "at the first use",
             code="download_failed",
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """open_clip tells the root logger that a model starts without weights; we put them in ourselves."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _load_file(model: nn.Module, path: Path) -> None:

@@ -20,7 +20,10 @@ FADED_BORDER = 5
 
 
 def thin_edges(values: FloatArray) -> FloatArray:
-    """Suppress every (H, W) float32 value that is not the highest across its edge: others keep theirs."""
+    """Suppress every (H, W) float32 value that is not the highest across its edge.
+
+    Others keep theirs, but for the outermost :data:`FADED_BORDER` pixels, where they fade to 0 at the border.
+    """
     smooth = triangle_blur(values, 1)
     orientation = edge_normals(smooth)
     along_x, along_y = np.cos(orientation), np.sin(orientation)

@@ -81,7 +81,7 @@ class Edges(Request):
 class EdgesAdapter:
     """Answers :class:`Edges` with a map whose highest value is 1, or 0 where nothing was found.
 
-    ``within`` is applied last: an edge has the same value with and without it.
+    Thinning and ``within`` come after that: an edge has the same value with and without ``within``.
     """
 
     request: type[Request] = Edges

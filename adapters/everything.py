@@ -92,6 +92,8 @@ class Everything(Request):
         if self.point_grids is None:
             whole_number(self.points_per_side, "points_per_side", 1, MAX_POINTS_PER_SIDE)
             return
+        if not isinstance(self.point_grids, Sequence | np.ndarray):
+            raise BadPrompt("point_grids must be a list with a grid for each layer", field="point_grids")
         if len(self.point_grids) != self.crop_n_layers + 1:
             raise BadPrompt(
                 f"{len(self.point_grids)} point_grids for the image and {self.crop_n_layers} crop layers",
@@ -99,9 +101,14 @@ class Everything(Request):
             )
         for grid in self.point_grids:
             points = number_array(grid, "point_grids", "(n, 2) for each layer")
-            if points.ndim != 2 or points.shape[1] != 2 or len(points) > MAX_POINTS_PER_SIDE**2:
+            if points.ndim != 2 or points.shape[1] != 2:
                 raise BadPrompt(
                     f"each of point_grids must be (n, 2), not {points.shape}", field="point_grids"
+                )
+            if len(points) > MAX_POINTS_PER_SIDE**2:
+                raise BadPrompt(
+                    f"a grid of {len(points)} points: give at most {MAX_POINTS_PER_SIDE**2}",
+                    field="point_grids",
                 )
             if ((points < 0) | (points > 1)).any():
                 raise BadPrompt("point_grids are fractions of the window, in [0, 1]", field="point_grids")

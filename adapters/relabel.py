@@ -72,7 +72,8 @@ class RelabelAdapter:
 
         Returns:
             As many instances in the same order; ``text_score`` is that of the best phrase, also where it is
-            too low for a label, and 0 for empty masks.
+            too low for a label, and 0 for empty masks. So is the score of those that an earlier text request
+            ranked by it, and their ``prompt_index`` is the number of that phrase.
 
         Raises:
             BadPrompt: no candidates, or those of another image.
@@ -100,4 +101,10 @@ class RelabelAdapter:
         best, most = scores.argmax(1), scores.max(1, initial=0)
         fits = (most >= threshold) & (most > 0)
         labels = tuple(words.phrases[i] if fit else None for i, fit in zip(best, fits, strict=True))
-        return given.replace(labels=labels, text_score=most)
+        named_anew = given.replace(labels=labels, text_score=most)
+        if given.score_kind != "text_score":
+            return named_anew
+        # What it was ranked by, numbered by and unsure of was about the earlier phrases.
+        return named_anew.replace(
+            scores=most, prompt_index=best.astype(np.int64), suggested_points=None, suggested_prompts=None
+        )

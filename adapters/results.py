@@ -207,6 +207,8 @@ class Instances:
         """An int gives one :class:`Instance`; a slice, indices or (n,) bool give :class:`Instances`."""
         if isinstance(index, int | np.integer):
             return self._row(int(index))
+        if isinstance(index, tuple):
+            index = list(index)  # to numpy, a tuple is an index for each axis
         chosen = np.arange(len(self))[np.asarray(index, np.int64) if _is_empty(index) else index]
         columns: dict[str, Any] = {name: getattr(self, name)[chosen] for name in _COLUMNS}
         columns |= {name: tuple(getattr(self, name)[i] for i in chosen) for name in _NAMES}
@@ -306,7 +308,10 @@ class EdgeMap:
         return self.values.shape[0], self.values.shape[1]
 
     def thin(self) -> EdgeMap:
-        """The same edges, a pixel or two wide: values that are not the highest across their edge become 0."""
+        """The same edges, a pixel or two wide: values that are not the highest across their edge become 0.
+
+        In the outermost five pixels edges fade, to 0 at the border: half of their surroundings are missing.
+        """
         from adapters.edge_thinning import thin_edges
 
         return EdgeMap(thin_edges(self.values))

@@ -133,7 +133,8 @@ def segment_boxes(
             origin=(box[0], box[1]),
             canvas=scene.size,
         )
-        parts.append(_renumbered(answer, members))
+        seen_box = np.tile(np.asarray(box, np.float32), (len(answer), 1))
+        parts.append(_renumbered(answer, members).replace(crop_boxes=seen_box))
     every = Instances.concatenate(parts)
     return every[np.argsort(every.prompt_index, kind="stable")]
 

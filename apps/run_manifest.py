@@ -44,6 +44,32 @@ def check_folder(out: Path, run: Mapping[str, Any], stems: Iterable[str]) -> Non
                 raise _refused(f"{out / name}: exists, and was not made by sam-composer segment")
 
 
+def check_photo(out: Path, stem: str, sha256: str) -> None:
+    """Refuse to replace the results of another photo, which an earlier run had under the same name.
+
+    Args:
+        out: the folder.
+        stem: name of the results.
+        sha256: of the photo's pixels.
+
+    Raises:
+        UsageError: ``output_of_another_photo``.
+    """
+    path = out / f"{stem}.json"
+    try:
+        image = json.loads(path.read_bytes())["image"]
+        other = image["sha256"] != sha256
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return  # none there, or none that could be lost
+    if other:
+        raise UsageError(
+            f"{path}: has the results of another photo called {image.get('file_name') or stem}; choose "
+            "another --out, or --overwrite",
+            code="output_of_another_photo",
+            field="out",
+        )
+
+
 def write_manifest(out: Path, run: Mapping[str, Any]) -> None:
     """Put the manifest into ``out``. Raises :class:`sam.errors.EnvironmentProblem`."""
     write_bytes(out / NAME, json.dumps(run, indent=1).encode() + b"\n")

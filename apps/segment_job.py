@@ -45,7 +45,7 @@ class SegmentJob:
         compile: whether to compile the encoder.
         formats: names of output formats besides the JSON report.
         overlay: whether to write pictures.
-        overwrite: whether results of another run in ``out`` may be replaced.
+        overwrite: whether results of another run, or of another photo of the same name, may be replaced.
     """
 
     paths: Sequence[Path]
@@ -94,7 +94,7 @@ class SegmentJob:
             run_manifest.check_folder(self.out, manifest, stems)
         tally = Tally(len(images))
         try:
-            Run(composer, self.requests, writers, self.out, manifest, self.pipeline).over(
+            Run(composer, self.requests, writers, self.out, manifest, self.pipeline, self.overwrite).over(
                 images, stems, tally
             )
         finally:

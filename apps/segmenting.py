@@ -65,6 +65,7 @@ class Run:
         out: existing folder.
         manifest: what :mod:`apps.run_manifest` is to remember.
         pipeline: what to ask instead of requests.
+        overwrite: whether results of another photo of the same name may be replaced.
     """
 
     composer: Composer
@@ -73,6 +74,7 @@ class Run:
     out: Path
     manifest: dict[str, Any]
     pipeline: Pipeline | None = None
+    overwrite: bool = False
 
     def over(self, images: Sequence[Path], stems: Sequence[str], tally: Tally) -> None:
         """Segment every image and keep count in ``tally``, which is right also where this raises.
@@ -134,6 +136,8 @@ class Run:
         return Outcome(image, tuple(answers), self.composer.describe(), clock.seconds, steps, passes)
 
     def _write(self, outcome: Outcome, stem: str, tally: Tally) -> None:
+        if not self.overwrite:
+            run_manifest.check_photo(self.out, stem, outcome.image.sha256)
         if tally.done == 0:  # not before there is something to remember
             run_manifest.write_manifest(self.out, self.manifest)
         for writer in self.writers:

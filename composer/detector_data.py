@@ -16,7 +16,8 @@ from PIL import Image as PILImage
 
 from composer.formats.atomic import ensure_folder, write_text
 from composer.training_data import DataSet, opened
-from sam.training.panoptic import PanopticRecord, read_panoptic_index, read_panoptic_map, read_rgb
+from sam.errors import UsageError
+from sam.training.panoptic import PanopticRecord, read_panoptic_index, read_panoptic_map, read_photo
 
 DATASET = "dataset.yaml"
 JPEG_QUALITY = 92
@@ -59,13 +60,19 @@ def write_dataset(
         The data set's YAML file.
 
     Raises:
-        UsageError, BadAnnotation: a set is missing or damaged.
+        UsageError, BadAnnotation: a set is missing or damaged, or the folder holds a foreign data set.
     """
     path = folder / DATASET
-    made_of = _digest(sets, held_out, long_side, name)
+    made_of = _digest(sets, held_out, root, long_side, name)
     if path.is_file():
-        if made_of in path.read_text("utf-8"):
+        there = path.read_text("utf-8")
+        if made_of in there:
             return path
+        if "made_of" not in there:
+            raise UsageError(
+                f"{path}: is no data set of ours, and would have to go: choose another folder with --packed",
+                field="packed",
+            )
         path.unlink()  # of other photos: they must not stay among these
         for part in ("images", "labels"):
             shutil.rmtree(folder / part, ignore_errors=True)
@@ -95,17 +102,18 @@ def write_dataset(
     return write_text(path, yaml.safe_dump(about, sort_keys=False))  # last: its presence says all is there
 
 
-def _digest(sets: Sequence[DataSet], held_out: tuple[str, int], long_side: int, name: str) -> str:
+def _digest(sets: Sequence[DataSet], held_out: tuple[str, int], root: Path, long_side: int, name: str) -> str:
     """What a data set is made of, in short."""
     parts = [[one.name, one.source, one.skip, round(one.weight)] for one in sets]
-    return hashlib.sha256(json.dumps([parts, held_out, long_side, name]).encode()).hexdigest()[:16]
+    made_of = [parts, held_out, str(root.resolve()), long_side, name]
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
 
 
 def _photos(records: Sequence[PanopticRecord], long_side: int) -> Iterator[Photo]:
     for record in records:
         if record.ignored or not record.things:
             continue
-        pixels = read_rgb(record.photo)
+        pixels = read_photo(record.photo)
         height, width = pixels.shape[:2]
         ids = read_panoptic_map(record, (height, width))
         scale = min(1.0, long_side / max(height, width))

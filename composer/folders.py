@@ -20,7 +20,7 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
     Links to folders are followed, each folder is entered once, hidden names (``.x``) are skipped, and a file
     that is reached twice by the same path counts once. Whether a file really is an image shows when it is
     opened: a missing or damaged one is then an error of its own, so that the others of a batch are still
-        done.
+    done.
 
     Raises:
         UsageError: no paths, a missing folder (exit 2), or one that cannot be listed.

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, UnidentifiedImageError
 from PIL import Image as PILImage
+from PIL import UnidentifiedImageError
 
 from composer.image_files import local_path, read_image_file
 from composer.limits import DEFAULT_LIMITS, PILLOW_CEILING, Limits
 from composer.pixels import to_rgb
 from sam.errors import BadImage, UsageError
-from sam.pillow import open_picture
+from sam.pillow import open_picture, turn_of
 
 HTTP_FORMATS = ("JPEG", "PNG", "WEBP")
 """Accepted from the network."""
@@ -56,16 +56,6 @@ _SIGNATURES = (
     (0, b"\xff\x0a", "JPEG XL"),
     (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
 )
-_TRANSPOSE = {
-    2: PILImage.Transpose.FLIP_LEFT_RIGHT,
-    3: PILImage.Transpose.ROTATE_180,
-    4: PILImage.Transpose.FLIP_TOP_BOTTOM,
-    5: PILImage.Transpose.TRANSPOSE,
-    6: PILImage.Transpose.ROTATE_270,
-    7: PILImage.Transpose.TRANSVERSE,
-    8: PILImage.Transpose.ROTATE_90,
-}
-"""EXIF orientation -> what turns the stored picture upright; 1 and values outside 1-8 mean: leave it."""
 _MAX_THUMBNAIL_PAGES = 16
 _quiet = threading.Lock()
 
@@ -238,20 +228,12 @@ def _decode(picture: PILImage.Image, name: str) -> npt.NDArray[np.uint8]:
         with _quiet_pillow() if picture.format == "TIFF" else nullcontext():
             picture.load()
         with _quiet_pillow():
-            method = _TRANSPOSE.get(_orientation(picture))
+            method = turn_of(picture)  # of a loaded picture: PNG may store its EXIF last
         # Copies: the picture may be the caller's, and np.asarray of one is a read-only view.
         pixels = to_rgb(picture)
         if method is None:
             return np.array(pixels)
         return np.array(PILImage.fromarray(pixels).transpose(method))
-
-
-def _orientation(picture: PILImage.Image) -> int:
-    """EXIF orientation, 1 where it is absent or damaged. Of a loaded picture: PNG may store it last."""
-    try:
-        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a damaged EXIF block says nothing about the picture
-        return 1
 
 
 @contextmanager

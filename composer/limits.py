@@ -49,7 +49,7 @@ class Limits:
     max_body_bytes: int = 32 << 20
     max_file_bytes: int = 256 << 20
     max_pixels: int = 25_000_000
-    max_side: int = 32_767
+    max_side: int = 32_766
     max_aspect_ratio: float = 100.0
     mask_memory_bytes: int = 1 << 30
     embedding_cache_bytes: int = 256 << 20

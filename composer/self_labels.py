@@ -7,6 +7,7 @@ What is written has SA-1B's layout: ``{sa1b: FOLDER, weight: …}`` among the ``
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,6 @@ from adapters.everything import Everything
 from adapters.results import Instances
 from adapters.rle import decode_mask
 from composer.composer import Composer, Scene
-from composer.folders import IMAGE_SUFFIXES
 from composer.formats.atomic import atomic_file, ensure_folder, write_json
 from composer.formats.names import unique_stems
 from sam.errors import BadImage, UsageError
@@ -78,9 +78,15 @@ def label_photos(
         on_photo: called with each photo and what became of it.
 
     Raises:
-        UsageError: none of the photos can be read.
+        UsageError: none of the photos can be read, or one lies in ``folder`` itself, where the set has
+            its own of that name.
         EnvironmentProblem: the folder cannot be written.
     """
+    inside = [path for path in photos if os.path.realpath(path.parent) == os.path.realpath(folder)]
+    if inside:
+        raise UsageError(
+            f"{folder}: holds the photo {inside[0].name}; give the set a folder of its own", field="out"
+        )
     ensure_folder(folder)
     done = masks = unlabelled = broken = 0
     for path, stem in zip(photos, unique_stems(photos), strict=True):
@@ -90,7 +96,7 @@ def label_photos(
             continue
         try:
             scene = composer.open(path)
-        except BadImage as error:
+        except (BadImage, UsageError) as error:  # damaged, or gone meanwhile
             broken += 1
             told = f"left out: {error}"
         else:
@@ -141,9 +147,7 @@ def agreement(composer: Composer, scene: Scene, found: Instances) -> npt.NDArray
 
 
 def _write(scene: Scene, found: Instances, folder: Path, stem: str) -> None:
-    for suffix in IMAGE_SUFFIXES:  # a photo of an earlier, broken run under another suffix
-        (folder / f"{stem}{suffix}").unlink(missing_ok=True)
-    # As displayed: training does not turn photos as cameras ask for.
+    # As displayed: most other programs that read SA-1B's form do not turn photos as cameras ask for.
     with atomic_file(folder / f"{stem}.jpg") as file:
         PILImage.fromarray(scene.source.pixels).save(file, "JPEG", quality=JPEG_QUALITY)
     image_id = int(scene.source.sha256[:8], 16) >> 1

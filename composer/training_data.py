@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from composer.evaluation.ground_truth import GroundTruth
-from composer.formats.atomic import atomic_file, ensure_folder, write_json, writing
+from composer.formats.atomic import alone_in, atomic_file, ensure_folder, write_json, writing
 from composer.processes import worker_pool
 from composer.training_photos import labelled_photos, open_truth
 from sam.errors import BadAnnotation, UsageError
@@ -28,6 +28,8 @@ from sam.training.shapes import made_photos
 MAX_UNPACKED_BYTES = 64 << 30
 """Most bytes that one tar file may hold."""
 ABOUT = "about.json"
+PACKED = frozenset({"pixels.bin", "ids.bin", "counts.npy", "table.npy", "texts", ABOUT})
+"""What lies in the folder of a packed set."""
 FORMATS = ("panoptic", "coco", "sa1b", "masks", "bsds", "shapes")
 COCO_FILES = ("images", "annotations.json")
 """What the photos' folder and the annotation file of a COCO set are called, unless it says otherwise."""
@@ -105,11 +107,23 @@ def pack_sets(
         on_packed: called with a set's name and number of photos once it is ready.
 
     Raises:
-        UsageError: a source that is not there.
+        UsageError: a source that is not there, or a folder of a pack's name with anything else in it.
         BadAnnotation: a set that contradicts itself, or without photos.
         EnvironmentProblem: the folder cannot be written.
     """
     ensure_folder(folder)
+    with alone_in(folder):  # several runs may share it
+        return _packed(sets, root, folder, long_side, processes, on_packed)
+
+
+def _packed(
+    sets: Sequence[DataSet],
+    root: Path,
+    folder: Path,
+    long_side: int,
+    processes: int,
+    on_packed: Callable[[str, int], None] | None,
+) -> list[PackedSet]:
     sizes = {one.name: _source_size(one, root) for one in sets}
     missing = [one for one in sets if not _is_packed(folder / one.name, _about(one, root, long_side))]
     for one in sets:
@@ -143,7 +157,7 @@ def _pack_one(one: DataSet, root: Path, folder: Path, long_side: int) -> tuple[s
     """Pack one set in a process of its own: (name, number of photos)."""
     target = folder / one.name
     with opened(one.format, one.source, root, folder) as source, writing(target):
-        shutil.rmtree(target, ignore_errors=True)
+        _clear(target)
         photos = _photos(one, source, long_side)
         first = next(photos, None)
         if first is None:
@@ -151,6 +165,23 @@ def _pack_one(one: DataSet, root: Path, folder: Path, long_side: int) -> tuple[s
         packed = pack(chain([first], photos), target, long_side)
     write_json(target / ABOUT, _about(one, root, long_side))
     return one.name, len(packed)
+
+
+def _clear(target: Path) -> None:
+    """Make way for a pack, where nothing lies but an earlier or a broken one.
+
+    Raises:
+        UsageError: the folder has files that no pack has: the photos of a set, perhaps.
+    """
+    there = {path.name for path in target.iterdir()} if target.is_dir() else set()
+    foreign = sorted(name for name in there - PACKED if not name.startswith("."))
+    if foreign:
+        raise UsageError(
+            f"{target}: holds {foreign[0]!r}, which is of no packed set, and would have to go: "
+            "choose another folder with --packed",
+            field="packed",
+        )
+    shutil.rmtree(target, ignore_errors=True)
 
 
 def _photos(one: DataSet, source: Path, long_side: int) -> Iterator[LabelledPhoto]:
@@ -166,7 +197,15 @@ def _about(one: DataSet, root: Path, long_side: int) -> dict[str, object]:
     told = {key: value for key, value in one.told().items() if key not in ("weight", "licence")}
     path = None if one.format == "shapes" else str(find_source(root, one.source).resolve())
     about = {**told, "path": path, "size": _source_size(one, root), "long_side": long_side}
+    if path is not None and Path(path).is_dir():
+        about["files"], about["newest"] = _state_of(Path(path))
     return dict(json.loads(json.dumps(about)))
+
+
+def _state_of(folder: Path) -> tuple[int, int]:
+    """How many files are below a folder, and when the newest was changed, ns."""
+    files = [path.stat() for path in folder.rglob("*") if path.is_file()]
+    return len(files), max((file.st_mtime_ns for file in files), default=0)
 
 
 def _is_packed(target: Path, about: dict[str, object]) -> bool:

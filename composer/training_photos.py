@@ -13,7 +13,7 @@ from adapters.rle import areas, sample_mask
 from composer.evaluation.ground_truth import GroundTruth, open_coco, open_mask_folder, open_panoptic
 from composer.evaluation.sa1b_truth import open_sa1b
 from sam.training.data import MAX_SEGMENTS, LabelledPhoto
-from sam.training.panoptic import read_rgb
+from sam.training.panoptic import read_photo
 
 UInt8 = npt.NDArray[np.uint8]
 MAX_LAYERS = 16
@@ -45,7 +45,7 @@ def labelled_photos(truth: GroundTruth, skip: int, long_side: int) -> Iterator[L
         BadAnnotation: a photo or a mask that is missing or damaged, or masks of another size.
     """
     for image in truth.images[skip:]:
-        pixels = read_rgb(image.path)
+        pixels = read_photo(image.path)
         height, width = pixels.shape[:2]
         segments = [s.rle for s in image.read_segments((height, width)) if not s.crowd]
         scale = min(1.0, long_side / max(height, width))

@@ -10,11 +10,9 @@ import torch
 from composer.configs import config_error
 from composer.presets import Preset, load_preset, preset_names
 from composer.weights import locate
-from sam.checkpoints import load_weights, read_weights
+from sam.checkpoints import TEXT_SLOT, load_weights, read_weights
 from sam.model import SegmentAnything
 from sam.variants import ModelConfig, build_model
-
-TEXT_SLOT = "prompt_encoder.text_projection."
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def read_start(path: Path, init: str | None, folder: Path) -> Start | None:
 def new_model(config: ModelConfig, seed: int, start: Start | None, device: torch.device) -> SegmentAnything:
     """The model that a run starts from: random by its seed, or with given weights.
 
-    Weights without a text slot give those that a run adds it to all but that.
+    Weights without a text slot give those that a run adds it to all but that; one that they have stays.
 
     Raises:
         CheckpointError: weights that are missing, damaged or of another model.

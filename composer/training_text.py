@@ -24,7 +24,7 @@ from sam.training.data import PackedSet
 from sam.training.text_vectors import TextVectors, save_vectors
 
 UInt8 = npt.NDArray[np.uint8]
-FOLDER = "texts"
+FOLDER = "texts"  # one of PACKED
 DESCRIPTION, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 FULL_SIDE = 1024
 """Of the square in which ``min_side`` is meant, pixels."""

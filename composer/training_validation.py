@@ -9,6 +9,7 @@ from adapters.base import Defaults, Scene
 from composer.evaluation.ground_truth import GroundTruth
 from composer.evaluation.scoring import evaluate_boxes, evaluate_points
 from composer.images import open_image
+from composer.limits import shipped_limits
 from composer.training_photos import open_truth
 from composer.training_sets import Validation
 from sam.model import SegmentAnything
@@ -49,7 +50,7 @@ class Validator:
 
         def open_scene(path: Path) -> Scene:
             if path not in scenes:
-                pixels = open_image(path).pixels
+                pixels = open_image(path, limits=shipped_limits()).pixels
                 scenes[path] = Scene(pixels, model, lambda image: model.encode([image])[0], Defaults())
             return scenes[path]
 

@@ -1,8 +1,7 @@
 """One mask at a time, and only the part of it that is not empty.
 
 On a large photo most masks are small: cutting the window out before anything else is done to it makes drawing
-    and
-exporting several times faster than working on full-size masks.
+and exporting several times faster than working on full-size masks.
 """
 
 from __future__ import annotations

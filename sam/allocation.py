@@ -15,6 +15,8 @@ from functools import cache
 
 KEPT_BYTES = 1 << 30
 """Blocks up to this size are reused, and of freed memory as much is kept; 1 GiB."""
+OLDER_KEPT_BYTES = 32 << 20
+"""The most that glibc took before it took any number."""
 LEAVE_ALONE = "SAM_COMPOSER_MALLOC"
 """Environment variable that, set to ``system``, leaves the allocator as it is."""
 ARENAS = 1
@@ -32,7 +34,7 @@ def keep_freed_memory() -> bool:
     that is the last word.
 
     Returns:
-        Whether it was done: False without glibc, or where the environment says otherwise.
+        Whether it was done: False without glibc, where that refuses, or where the environment says otherwise.
     """
     told = {
         "MALLOC_MMAP_THRESHOLD_",
@@ -45,6 +47,9 @@ def keep_freed_memory() -> bool:
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     if set_option is None:
         return False
-    options = {_M_MMAP_THRESHOLD: KEPT_BYTES, _M_TRIM_THRESHOLD: KEPT_BYTES, _M_ARENA_MAX: ARENAS}
+    # First what may be refused: the others alone would only take glibc's own adapting threshold away.
+    if not any(set_option(_M_MMAP_THRESHOLD, size) for size in (KEPT_BYTES, OLDER_KEPT_BYTES)):
+        return False
+    options = {_M_TRIM_THRESHOLD: KEPT_BYTES, _M_ARENA_MAX: ARENAS}
     done = [set_option(option, value) for option, value in options.items()]
     return all(done)

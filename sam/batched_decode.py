@@ -66,7 +66,7 @@ def _decode_alike(
     model: SegmentAnything, embeddings: Sequence[Embedding], prompts: Sequence[Prompts], multimask: bool
 ) -> list[Candidates]:
     moved = [one.to(model.device) for one in prompts]
-    scales = [_scale(embedding, model.device) for embedding in embeddings]
+    scales = [embedding.scale(model.device) for embedding in embeddings]
     points = _joined([p.points for p in moved], scales)
     boxes = _joined([None if p.boxes is None else p.boxes.view(-1, 2, 2) for p in moved], scales)
     labels, logits, text = (
@@ -94,12 +94,6 @@ def _decode_alike(
         )
         for embedding, n, end in zip(embeddings, counts, ends, strict=True)
     ]
-
-
-def _scale(embedding: Embedding, device: torch.device) -> Tensor:
-    """(2,) pixels of the resized image for one of the original, x and y."""
-    height, width = embedding.original_size
-    return torch.tensor([embedding.input_size[1] / width, embedding.input_size[0] / height], device=device)
 
 
 def _joined(values: Sequence[Tensor | None], scales: Sequence[Tensor] | None = None) -> Tensor | None:

@@ -1,7 +1,8 @@
 """Weights on disk: the only module that reads or writes them (a test walks the source to prove it).
 
 Nothing here runs code from a file: weights are safetensors or ``torch.load(weights_only=True)``, and a pinned
-file is checked by size and SHA-256 before it is parsed. Names and shapes must match the model exactly.
+file is checked by size and SHA-256 before it is parsed. Names and shapes must match the model exactly; only a
+text slot may come beside them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from sam.errors import CheckpointError, EnvironmentProblem
+from sam.prompt_encoder import PromptEncoder
 
+TEXT_SLOT = "prompt_encoder.text_projection."
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"
 HASH_CHUNK = 1 << 20
@@ -53,7 +56,8 @@ def load_weights(
 ) -> None:
     """Load a weights file into ``model``, strictly, and set ``model.digest`` to the file's SHA-256.
 
-    Half-precision files load into float32 models. The model is left as it was where this raises.
+    Half-precision files load into float32 models. A segmenter without a text slot gets that of weights that
+    were trained with one: it changes no other answer. The model is left as it was where this raises.
 
     Args:
         model: any module; its state-dict names and shapes are what the file must hold.
@@ -65,7 +69,13 @@ def load_weights(
         CheckpointError: missing, damaged, not the pinned file, holding code, or of another model.
     """
     weights = read_weights(path, sha256=sha256, size=size)
-    _check_names_and_shapes(Path(path).name, weights.tensors, model.state_dict())
+    prompts: Any = getattr(model, "prompt_encoder", None)
+    vectors = weights.tensors.get(TEXT_SLOT + "weight")
+    slot = prompts.text_slot_for(vectors) if isinstance(prompts, PromptEncoder) else None
+    added = {} if slot is None else {TEXT_SLOT + name: value for name, value in slot.state_dict().items()}
+    _check_names_and_shapes(Path(path).name, weights.tensors, {**model.state_dict(), **added})
+    if slot is not None:
+        prompts.text_projection = slot
     model.load_state_dict(weights.tensors, strict=True)
     model.digest = weights.digest  # type: ignore[assignment]  # a plain string, which nn.Module's typing forgets
 
@@ -255,7 +265,7 @@ def _torch_load(path: Path, *, check_crc: bool) -> Any:
     except CheckpointError:
         raise
     except Exception as error:  # torch raises whatever its parsers trip over: a damaged file is any of them
-        if "global" in str(error).lower():
+        if any(sign in str(error).lower() for sign in ("global", "torchscript")):
             raise CheckpointError(
                 f"{path}: loading it would run code stored in it, which sam-composer never does; "
                 "expected a plain state dict or safetensors",

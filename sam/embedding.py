@@ -40,6 +40,11 @@ class Embedding:
             tensors.append(self.edge_logits)
         return sum(t.nbytes for t in tensors)
 
+    def scale(self, device: torch.device) -> Tensor:
+        """(2,) pixels of the resized image for one of the original, x and y."""
+        height, width = self.original_size
+        return torch.tensor([self.input_size[1] / width, self.input_size[0] / height], device=device)
+
     def to(self, device: torch.device) -> Embedding:
         """The same embedding on ``device``."""
         return replace(

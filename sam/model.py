@@ -154,6 +154,8 @@ class SegmentAnything(nn.Module):
             return
         try:
             self.encode([np.zeros((self.image_size, self.image_size, 3), np.uint8)])
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             self._fast_encoder = ()
             raise no_compiler(error) from error
@@ -228,13 +230,14 @@ class SegmentAnything(nn.Module):
         Raises:
             ValueError: an encoder without such a head.
         """
+        encoder = (*self._kept_encoder, *self._any_size_encoder, self.image_encoder)[0]
+        if not hasattr(encoder, "edge_head"):
+            raise ValueError("this encoder has no edge head")
         resized = resize_longest_side(image, side)
         square = -(-side // EDGE_STRIDE) * EDGE_STRIDE
-        encoder = (*self._kept_encoder, *self._any_size_encoder, self.image_encoder)[0]
         with self._autocast(self.compute_dtype):
             out: EncoderOutput = encoder(self.preprocess([resized], square))
-        if out.edge_logits is None:
-            raise ValueError("this encoder has no edge head")
+        assert out.edge_logits is not None
         return out.edge_logits[:, 0].float(), square, (resized.shape[0], resized.shape[1])
 
     def preprocess(self, resized: Sequence[npt.NDArray[np.uint8]], side: int | None = None) -> Tensor:
@@ -270,10 +273,7 @@ class SegmentAnything(nn.Module):
             multimask: True gives the three masks of an ambiguous prompt, False the single-mask token.
         """
         prompts = prompts.to(self.device)
-        height, width = embedding.original_size
-        scale = torch.tensor(
-            [embedding.input_size[1] / width, embedding.input_size[0] / height], device=self.device
-        )
+        scale = embedding.scale(self.device)
         points = None if prompts.points is None else prompts.points.float() * scale
         boxes = None if prompts.boxes is None else (prompts.boxes.float().view(-1, 2, 2) * scale).view(-1, 4)
         with self.decoding():

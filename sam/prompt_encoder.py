@@ -71,6 +71,16 @@ class PromptEncoder(nn.Module):
         self.no_mask_embed = nn.Embedding(1, embed_dim)
         self.text_projection = None if text_dim is None else nn.Linear(text_dim, embed_dim)
 
+    def text_slot_for(self, weight: Tensor | None) -> nn.Linear | None:
+        """Room for the text slot of foreign weights; None where they have none, or this has one already.
+
+        Args:
+            weight: (embed_dim, text_dim) of :attr:`text_projection`, if they have it.
+        """
+        if self.text_projection is not None or weight is None or weight.ndim != 2:
+            return None
+        return nn.Linear(weight.shape[1], self.embed_dim)
+
     def sparse(
         self, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None, text: Tensor | None
     ) -> Tensor | None:
@@ -165,5 +175,7 @@ class PromptEncoder(nn.Module):
                 f"but these weights take {self.text_projection.in_features}",
                 field="text",
             )
-        embedded: Tensor = self.text_projection(text)
+        # Brought to a variance of 1: as unit vectors they would begin as tokens a twentieth as long as a
+        # point's, and hardly be heard.
+        embedded: Tensor = self.text_projection(text * text.shape[-1] ** 0.5)
         return embedded[:, None]

@@ -66,6 +66,16 @@ class ModelConfig:
             raise UsageError(f"model {name}: encoder family {family!r}; known: {', '.join(ENCODER_FAMILIES)}")
         encoder = _from_options(ENCODER_FAMILIES[family], options, f"model {name}, encoder")
         decoder = _from_options(DecoderConfig, dict(values.get("decoder") or {}), f"model {name}, decoder")
+        if encoder.out_chans != decoder.embed_dim:
+            raise UsageError(
+                f"model {name}: the encoder gives {encoder.out_chans} channels (out_chans), and the "
+                f"decoder takes {decoder.embed_dim} (embed_dim)"
+            )
+        if decoder.embed_dim // 2 % decoder.num_heads:
+            raise UsageError(
+                f"model {name}, decoder: half of embed_dim, {decoder.embed_dim // 2}, is not divided by "
+                f"num_heads, {decoder.num_heads}"
+            )
         return cls(name, encoder, decoder)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,6 +19,7 @@ from adapters.rle import RLE, BoolArray, IntArray, areas, decode_window
 from adapters.text_routes.agreement import Overlaps, outlines, overlaps, weights_of
 from adapters.text_routes.vocabulary import Vocabulary, certain_score
 from adapters.visual_prompts import LOOKS, Look, show_region
+from sam.training.deepest import deepest_point
 
 if TYPE_CHECKING:
     from adapters.clip import TextImageModel
@@ -314,7 +314,6 @@ def close(named: Named, found: Instances, thresholds: FloatArray) -> BoolArray:
 def inner_point(rle: RLE, box: FloatArray) -> tuple[float, float]:
     """``x, y`` of the pixel of a mask that is farthest from its border: where a person would click."""
     x1, y1, x2, y2 = (int(v) for v in box)
-    mask = decode_window(rle, (slice(y1, y2), slice(x1, x2)))
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-    return float(x1 + column - 1), float(y1 + row - 1)
+    found = deepest_point(decode_window(rle, (slice(y1, y2), slice(x1, x2))))
+    assert found is not None, "no mask is empty here"
+    return float(x1 + found[0]), float(y1 + found[1])

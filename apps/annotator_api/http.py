@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from composer.formats.atomic import json_bytes
 from sam.errors import SamComposerError, Unavailable, UsageError
@@ -38,6 +42,38 @@ class ForeignPage(UsageError):
     """A page of another site asked a browser to change something here."""
 
     http_status, default_code = 403, "cross_site"
+
+
+class KnownByItsName:
+    """Answers at an address of this machine's own only to requests that call it by such a name.
+
+    Else a page of another site whose name is made to lead here ("DNS rebinding") would be of this site for a
+    browser, and could read and change everything. A server that listens to the network (``--host 0.0.0.0``)
+    cannot know its names.
+
+    Args:
+        app: what is behind it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] in ("http", "websocket") and scope.get("server") and _is_local(scope["server"][0]):
+            name = urlsplit("//" + Headers(scope=scope).get("host", "")).hostname or ""
+            if name != "localhost" and not _is_local(name):
+                refused = ForeignPage(f"this address is not called {name[:80]!r}", field="Host")
+                await problem(refused)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class AnnotatorRoute(APIRoute):

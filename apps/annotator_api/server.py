@@ -12,35 +12,12 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from apps.annotator_api.http import KnownByItsName
 from apps.annotator_api.routes import annotator_routes
+from apps.listening import bind
 from composer import Composer
 from composer.engine.engine import Engine
 from sam.errors import EnvironmentProblem
-
-
-def bind(host: str, port: int) -> sockets.socket:
-    """A socket that listens.
-
-    Raises:
-        EnvironmentProblem: the address is not this machine's, or the port is taken.
-    """
-    try:
-        family = sockets.getaddrinfo(host, port, type=sockets.SOCK_STREAM)[0][0]
-        found = sockets.socket(family, sockets.SOCK_STREAM)
-    except OSError as error:
-        raise EnvironmentProblem(f"--host {host}: {error.strerror or error}", code="address") from error
-    try:
-        found.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
-        found.bind((host, port))
-        found.listen(128)
-    except OSError as error:
-        found.close()
-        reason = error.strerror or str(error)
-        raise EnvironmentProblem(
-            f"cannot listen at {host}, port {port}: {reason}; choose another one (--port 0 takes a free one)",
-            code="address",
-        ) from error
-    return found
 
 
 def annotator_app(engine: Engine, folder: str | Path, *, decoder_folder: Path | None = None) -> FastAPI:
@@ -52,7 +29,7 @@ def annotator_app(engine: Engine, folder: str | Path, *, decoder_folder: Path | 
 
 def server(engine: Engine, folder: str | Path, *, decoder_folder: Path | None = None) -> uvicorn.Server:
     """A server that is not started yet."""
-    app = annotator_app(engine, folder, decoder_folder=decoder_folder)
+    app = KnownByItsName(annotator_app(engine, folder, decoder_folder=decoder_folder))
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     return uvicorn.Server(config)
 

@@ -14,13 +14,13 @@ import numpy as np
 from PIL import Image as PILImage
 from starlette.responses import Response
 
-from adapters.polygons import rle_to_polygons
 from adapters.results import EdgeMap, Instances
 from apps.api.problems import Problem
 from composer.formats.base import Outcome
 from composer.formats.json_report import edge_file_name, edge_png, report
 from composer.formats.masks import id_map_png, mask_png
 from composer.overlay import pictures_of
+from composer.windows import outlines
 
 MaskForm = Literal["rle", "polygons"]
 JSON, ZIP, PNG = "application/json", "application/zip", "image/png"
@@ -112,7 +112,7 @@ def zipped(outcome: Outcome, masks: MaskForm) -> bytes:
 def _with_polygons(records: list[dict[str, Any]], instances: Instances) -> None:
     """Run lengths replaced by polygons through pixel centres, holes cut in; see :mod:`adapters.polygons`."""
     for record, rle in zip(records, instances.rles, strict=True):
-        record["segmentation"] = [ring.ravel().tolist() for ring in rle_to_polygons(rle)]
+        record["segmentation"] = [ring.ravel().tolist() for ring in outlines(rle)]
 
 
 def _png(picture: PILImage.Image) -> bytes:

@@ -8,7 +8,7 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from apps.api.envelope import API, ARRIVED, REQUEST_ID
+from apps.api.envelope import ARRIVED, REQUEST_ID
 from apps.api.problems import Problem
 from composer.limits import Limits
 
@@ -43,7 +43,7 @@ class BodyGuard:
         if declared.isdigit() and (len(declared) > 18 or int(declared) > self._limits.max_body_bytes):
             await self._too_large().response(scope[REQUEST_ID])(scope, receive, send)
             return
-        counted = _Counted(self, receive, _deadline(scope, self._limits))
+        counted = _Counted(self, receive, scope[ARRIVED] + self._limits.deadline_seconds)
         try:
             await self._app(scope, counted, send)
         finally:
@@ -76,7 +76,7 @@ class BodyGuard:
 class _Counted:
     """``receive`` of one request, with its bytes counted."""
 
-    def __init__(self, guard: BodyGuard, receive: Receive, deadline: float | None) -> None:
+    def __init__(self, guard: BodyGuard, receive: Receive, deadline: float) -> None:
         self.size = 0
         self._guard = guard
         self._receive = receive
@@ -84,7 +84,7 @@ class _Counted:
         self._whole = False
 
     async def __call__(self) -> Message:
-        if self._whole or self._deadline is None:
+        if self._whole:  # what is waited for now is that the client goes, which pages may put off
             message = await self._receive()
         else:
             # Never 0: a body that is here is taken, however late; what is late then is the answer.
@@ -104,8 +104,3 @@ class _Counted:
             self._whole = not message.get("more_body", False)
             self._guard.add(size, self.size)
         return message
-
-
-def _deadline(scope: Scope, limits: Limits) -> float | None:
-    """Pages of the demo keep connections open on purpose; calls of the API do not."""
-    return scope[ARRIVED] + limits.deadline_seconds if scope["path"].startswith(f"{API}/") else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import signal
-import socket
 import sys
 import threading
 import time
@@ -19,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from apps.api.settings import ServeOptions
 from apps.api.starting import Starting
 from apps.console import say, warn
-from sam.errors import EnvironmentProblem
+from apps.listening import address_of, bind
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -179,34 +178,3 @@ class ImpatientProtocol(H11Protocol):
         self._patience = None
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self.transport.close()
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        EnvironmentProblem: the address is not this machine's, or the port is taken.
-    """
-    found = None
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        found = socket.socket(family, socket.SOCK_STREAM)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((host, port))
-        found.listen(2048)
-    except OSError as error:
-        if found is not None:
-            found.close()
-        raise EnvironmentProblem(
-            f"cannot listen at {host}, port {port}: {error.strerror or error}; choose another "
-            "(--port 0 takes a free one)",
-            code="address_unusable",
-            field="port",
-        ) from error
-    return found
-
-
-def address_of(listening: socket.socket) -> str:
-    """``http://127.0.0.1:8000``."""
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

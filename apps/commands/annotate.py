@@ -41,7 +41,8 @@ def annotate(
     precision: model_options.Precision = "auto",
 ) -> None:  # fmt: skip
     """Outline objects in a folder of photos, in the browser."""
-    from apps.annotator_api.server import bind, serve
+    from apps.annotator_api.server import serve
+    from apps.listening import address_of, bind
     from composer import Composer
     from composer.limits import shipped_limits
     from composer.projects.project import find_projects
@@ -53,9 +54,7 @@ def annotate(
         composer = Composer.load(
             preset, checkpoint=checkpoint, device=device, precision=precision, limits=limits
         )
-        address, number = socket.getsockname()[:2]
-        shown = f"[{address}]" if ":" in address else address
-        say(f"annotator: http://{shown}:{number}/annotate/ (Ctrl-C ends it)")
+        say(f"annotator: {address_of(socket)}/annotate/ (Ctrl-C ends it)")
         serve(composer, folder, socket)
     finally:
         socket.close()

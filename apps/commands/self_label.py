@@ -55,12 +55,15 @@ def self_label(
     max_masks: Annotated[int, typer.Option(min=1, max=500, help="Most masks of a photo.")] = 100,
 ) -> None:
     """The command; see ``HELP``."""
+    from apps.segment_job import find_photos
     from composer.composer import Composer
-    from composer.folders import find_images
+    from composer.limits import shipped_limits
     from composer.self_labels import Trust, label_photos
 
-    files = find_images(photos)
-    composer = Composer.load(preset, checkpoint=checkpoint, device=device, precision=precision)
+    files = find_photos(photos, out)
+    composer = Composer.load(
+        preset, checkpoint=checkpoint, device=device, precision=precision, limits=shipped_limits()
+    )
     trust = Trust(points_per_side, pred_iou, stability, agreement, min_masks=min_masks, max_masks=max_masks)
     with counting(len(files), "photos") as (start, note):
 

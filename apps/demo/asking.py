@@ -27,8 +27,10 @@ PRESET = "the preset's"
 
 
 def phrases_of(text: str | Sequence[str] | None) -> list[str]:
-    """``"dog, a red car"`` as phrases: commas, semicolons and line breaks part them."""
+    """``"dog, a red car"`` as phrases: commas, semicolons and line breaks part them. Raises BadPrompt."""
     parts = re.split(r"[,;\n]", text) if isinstance(text, str) else list(text or ())
+    if not all(isinstance(part, str) for part in parts):
+        raise BadPrompt("phrases are text, such as: dog, a red car", field="phrases")
     return [part.strip() for part in parts if part.strip()]
 
 
@@ -59,6 +61,8 @@ def text_request(
         wanted = [hint.phrase]
     if not wanted:
         raise BadPrompt("write what to look for, such as: dog, a red car", field="phrases")
+    if not isinstance(thresholds, Mapping | None):
+        raise BadPrompt('scores for phrases are a mapping, such as {"dog": 0.3}', field="thresholds")
     own = {phrase: value for phrase, value in (thresholds or {}).items() if phrase in wanted}
     return Text(
         phrases=wanted,

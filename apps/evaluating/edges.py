@@ -117,8 +117,9 @@ def edges(
 def photo_size(image: DrawnImage) -> tuple[int, int]:
     """(H, W) of a photo as it is displayed; decodes it, so that a damaged one is found. Raises BadImage."""
     from composer.images import open_image
+    from composer.limits import shipped_limits
 
-    return open_image(image.path).size
+    return open_image(image.path, limits=shipped_limits()).size
 
 
 def of_model(

@@ -163,8 +163,11 @@ def check_outputs(json: Path | None, plot: Path | None) -> None:
 def load_composer(preset: str, checkpoint: Path | None, device: str, precision: str) -> Composer:
     """See :meth:`composer.Composer.load`."""
     from composer.composer import Composer
+    from composer.limits import shipped_limits
 
-    return Composer.load(preset, checkpoint=checkpoint, device=device, precision=precision)
+    return Composer.load(
+        preset, checkpoint=checkpoint, device=device, precision=precision, limits=shipped_limits()
+    )
 
 
 def title_of(prompt: str, composer: Composer, truth: GroundTruth) -> str:

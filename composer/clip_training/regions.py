@@ -22,7 +22,7 @@ from adapters.visual_prompts import GREY, Look, Style, encircle, set_apart, show
 from composer.folders import IMAGE_SUFFIXES
 from composer.formats.atomic import atomic_file, ensure_folder, write_json, writing
 from sam.errors import BadAnnotation
-from sam.training.panoptic import read_panoptic_index, read_panoptic_map, read_rgb
+from sam.training.panoptic import read_panoptic_index, read_panoptic_map, read_photo
 
 Pixels = npt.NDArray[np.uint8]
 SIDE = 160
@@ -107,7 +107,7 @@ def pack_folders(source: Path, folder: Path, made_of: Mapping[str, Any] | None =
     for part in sorted(p for p in source.iterdir() if p.is_dir()):
         files = sorted(p for p in part.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         for number, path in enumerate(files):
-            windows.append(_square(read_rgb(path)))
+            windows.append(_square(read_photo(path)))
             names.append(part.name)
             held_out.append(len(files) >= HELD_OUT_EVERY and number % HELD_OUT_EVERY == HELD_OUT_EVERY - 1)
     return _write(folder, windows, None, names, held_out, [1.0] * len(names), made_of)
@@ -130,7 +130,7 @@ def pack_panoptic(
     classes = _segment_names(source)
     windows, masks, names, shares = [], [], [], []
     for record in read_panoptic_index(source)[first : None if count is None else first + count]:
-        pixels = read_rgb(record.photo)
+        pixels = read_photo(record.photo)
         ids = read_panoptic_map(record, pixels.shape[:2])
         given = classes[record.photo.name]
         taken: dict[str, int] = {}

@@ -13,6 +13,7 @@ from adapters.rle import bounding_boxes, to_json
 from composer.evaluation.ground_truth import Segment, open_panoptic
 from composer.evaluation.instance_truth import InstanceTruth
 from composer.images import open_image
+from composer.limits import shipped_limits
 from sam.errors import BadAnnotation
 
 UNNAMED = "object"
@@ -41,7 +42,7 @@ def things_of_panoptic(folder: Path, limit: int | None = None) -> InstanceTruth:
     photos: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, image in enumerate(truth):
-        height, width = size = open_image(image.path).size
+        height, width = size = open_image(image.path, limits=shipped_limits()).size
         name = image.path.relative_to(folder / "images").as_posix()
         photos.append({"id": image_id, "file_name": name, "height": height, "width": width})
         for segment in image.read_segments(size):

@@ -113,6 +113,25 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """One process at a time in the block, where the system has locks for that; others wait."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: one server, or run, at a time is asked for in the documentation
+        yield
+        return
+    if not folder.is_dir():
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn an :class:`OSError` of the block into an :class:`EnvironmentProblem` about ``path``."""
     try:

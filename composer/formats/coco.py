@@ -2,13 +2,18 @@
 
 Masks are compressed RLE, exact to the pixel, which pycocotools and most readers take for any annotation.
 Images and annotations are numbered from 1 in the order they come, categories in the order their names first
-appear; an instance without a label is an ``object``.
+appear; an instance without a label is an ``object``. Images of an earlier run that this one does not have
+stay, after its own.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +21,71 @@ from adapters.records import UNLABELLED
 from composer.formats.atomic import atomic_file, ensure_folder, json_bytes, writing
 from composer.formats.base import Outcome
 
+HEAD = b'{"info": {"description": "sam-composer"}, "licenses": [],\n"images": '
+CATEGORIES = b',\n"categories": '
+ANNOTATIONS = b',\n"annotations": ['
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A dataset that this module wrote; of any other there are no images.
+
+    Attributes:
+        path: the file.
+        images, categories: as in it.
+    """
+
+    path: Path
+    images: list[dict[str, Any]]
+    categories: list[dict[str, Any]]
+
+    @classmethod
+    def open(cls, path: Path) -> Earlier:
+        """Read its head; the annotations stay on disk."""
+        try:
+            with path.open("rb") as file:
+                first, images, categories = (file.readline() for _ in range(3))
+            if (first + images).startswith(HEAD):
+                return cls(path, _value_of(images), _value_of(categories))
+        except (OSError, ValueError):
+            pass
+        return cls(path, [], [])
+
+    def annotations(
+        self, images: Mapping[int, int], categories: Mapping[int, int], count: int
+    ) -> Iterator[bytes]:
+        """Those of some images, renumbered.
+
+        Args:
+            images: new ids of the wanted images by their old ones.
+            categories: new ids by old ones.
+            count: the last id that is taken.
+        """
+        if not images:
+            return
+        with self.path.open("rb") as file:
+            for line in islice(file, 4, None):  # one a line, the last with the end of the file behind it
+                text = line.rstrip(b",\n")
+                record = json.loads(text[:-2] if text.endswith(b"}]}") else text)
+                if record["image_id"] in images:
+                    count += 1
+                    record["id"] = count
+                    record["image_id"] = images[record["image_id"]]
+                    record["category_id"] = categories[record["category_id"]]
+                    yield json_bytes(record)
+
+
+def _value_of(line: bytes) -> list[dict[str, Any]]:
+    """Of a line ``"key": value,``."""
+    found: list[dict[str, Any]] = json.loads(line.partition(b": ")[2].rstrip(b",\n"))
+    return found
+
 
 class CocoWriter:
     """Collects annotations on disk, so memory does not grow with the run, and writes the file at the end.
 
     The collected annotations lie in an unnamed temporary file beside the target: it is gone with the process,
-        and a
-    run that is killed leaves the previous ``instances.json`` as it was.
+    and a run that is killed leaves the previous ``instances.json`` as it was.
     """
 
     def __init__(self) -> None:
@@ -50,7 +113,7 @@ class CocoWriter:
         return []
 
     def finish(self, folder: Path) -> list[Path]:
-        """The dataset of all images written so far; without any, an empty dataset."""
+        """The dataset of all images written so far and those of earlier runs, or an empty one."""
         try:
             return [self._assemble(self._path(folder))]
         finally:
@@ -58,18 +121,30 @@ class CocoWriter:
                 self._spool.close()
 
     def _assemble(self, path: Path) -> Path:
+        earlier = Earlier.open(path)
+        images = {one["id"]: one for one in earlier.images if one["file_name"] not in self._file_names}
+        numbers = {old: len(self._images) + i for i, old in enumerate(images, 1)}
+        classes = {
+            one["id"]: self._categories.setdefault(one["name"], len(self._categories) + 1)
+            for one in earlier.categories
+        }
+        kept = [one | {"id": numbers[one["id"]]} for one in images.values()]
         categories = [{"id": i, "name": name, "supercategory": ""} for name, i in self._categories.items()]
         with atomic_file(path) as file:
-            file.write(b'{"info": {"description": "sam-composer"}, "licenses": [],\n"images": ')
-            file.write(json_bytes(self._images))
-            file.write(b',\n"categories": ' + json_bytes(categories) + b',\n"annotations": [')
-            if self._spool is not None:
-                self._spool.seek(0)
-                with io.BufferedReader(self._spool) as lines:
-                    for i, line in enumerate(lines):
-                        file.write((b",\n" if i else b"\n") + line.rstrip(b"\n"))
+            file.write(HEAD + json_bytes(self._images + kept))
+            file.write(CATEGORIES + json_bytes(categories) + ANNOTATIONS)
+            others = earlier.annotations(numbers, classes, self._annotations)
+            for i, line in enumerate(chain(self._collected(), others)):
+                file.write((b",\n" if i else b"\n") + line)
             file.write(b"]}\n")
         return path
+
+    def _collected(self) -> Iterator[bytes]:
+        if self._spool is not None:
+            self._spool.seek(0)
+            with io.BufferedReader(self._spool) as lines:
+                for line in lines:
+                    yield line.rstrip(b"\n")
 
     def _file_name(self, stem: str, outcome: Outcome) -> str:
         """The image's own name, or, where another folder's image has it already, its path."""

@@ -2,10 +2,8 @@
 
 Open the photos with ``labelme PHOTOS --output OUT/labelme``. Each 8-connected part of a mask is one polygon;
 the parts of one instance share a ``group_id``, LabelMe's own way to say so. Holes are cut in by slits.
-Outlines are
-simplified by at most one pixel, as a thousand handles on an outline cannot be edited: for exact masks take
-    ``coco``
-or ``masks``.
+Outlines are simplified by at most one pixel, as a thousand handles on an outline cannot be edited: for exact
+masks take ``coco`` or ``masks``.
 """
 
 from __future__ import annotations

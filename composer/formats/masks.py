@@ -1,10 +1,9 @@
 """Masks as PNG files that any program opens.
 
 For each image: ``masks/<stem>/000.png``, ``001.png``, …: one bilevel picture for each instance, exact even
-    where
-masks overlap; and ``masks/<stem>.ids.png``: all in one, where each pixel holds the number of its instance
-plus one and 0 is background. Where masks overlap in the latter the smaller one wins, so that parts show on
-their wholes. It has 8 bits up to 255 instances, else 16.
+where masks overlap; and ``masks/<stem>.ids.png``: all in one, where each pixel holds the number of its
+instance plus one and 0 is background. Where masks overlap in the latter the smaller one wins, so that parts
+show on their wholes. It has 8 bits up to 255 instances, else 16.
 """
 
 from __future__ import annotations

@@ -1,13 +1,10 @@
 """A YOLO segmentation dataset, ready to train on: ``yolo/data.yaml``, ``yolo/labels/`` and ``yolo/images/``.
 
 One line for each instance: ``class x1 y1 x2 y2 …`` with coordinates divided by width and height. The format
-    has neither
-holes nor instances of several parts, so both are joined into one outline by slits, lines that are walked
-there and
-back: filled by the even-odd rule, as ultralytics and supervision do, holes stay open and a slit costs a line
-    of
-pixels. The photos are written too, upright, since readers look for them beside the labels and differ in how
-they treat an EXIF orientation.
+has neither holes nor instances of several parts, so both are joined into one outline by slits, lines that are
+walked there and back: filled by the even-odd rule, as ultralytics and supervision do, holes stay open and a
+slit costs a line of pixels. The photos are written too, upright, since readers look for them beside the
+labels and differ in how they treat an EXIF orientation.
 """
 
 from __future__ import annotations
@@ -16,11 +13,10 @@ import io
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import yaml
 from PIL import Image as PILImage
 
-from adapters.polygons import Polygon
+from adapters.polygons import Polygon, nearest_vertices, splice
 from adapters.records import UNLABELLED
 from composer.configs import config_error, load_yaml
 from composer.formats.atomic import write_bytes, write_text
@@ -31,7 +27,6 @@ from composer.windows import outlines
 INSIDE = 0.25
 """Added to a pixel's index. Readers turn coordinates into pixels by cutting off (ultralytics) or by rounding
 (supervision); a quarter of a pixel in, both arrive at the same one."""
-_CHUNK = 256
 
 
 class YoloWriter:
@@ -93,22 +88,9 @@ def join(polygons: list[Polygon]) -> Polygon:
     """
     ring = polygons[0]
     for polygon in polygons[1:]:
-        here, there = _nearest(ring, polygon)
-        turned = np.roll(polygon, -there, axis=0)
-        ring = np.concatenate([ring[: here + 1], turned, turned[:1], ring[here:]])
+        _, there, here = nearest_vertices(polygon, ring)
+        ring = splice(ring, here, np.roll(polygon, -there, axis=0))
     return ring
-
-
-def _nearest(ring: Polygon, polygon: Polygon) -> tuple[int, int]:
-    """Indices of the nearest pair of vertices; a chunk at a time, as both may have tens of thousands."""
-    best, pair = np.inf, (0, 0)
-    for start in range(0, len(polygon), _CHUNK):
-        apart: npt.NDArray[np.float32] = polygon[start : start + _CHUNK, None] - ring[None]
-        squared = np.einsum("ijk,ijk->ij", apart, apart)
-        there, here = divmod(int(squared.argmin()), len(ring))
-        if squared[there, here] < best:
-            best, pair = float(squared[there, here]), (here, start + there)
-    return pair
 
 
 def _line(class_id: int, ring: Polygon, size: tuple[int, int]) -> str:

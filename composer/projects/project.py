@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from composer.folders import find_images
-from composer.formats.atomic import ensure_folder, json_bytes, write_bytes, write_json
+from composer.formats.atomic import alone_in, ensure_folder, json_bytes, write_bytes, write_json
 from composer.images import Image
 from composer.projects.document import KEY, Document, read_document, sa1b_file
 from sam.errors import BadImage, UsageError
@@ -213,26 +213,8 @@ class Project:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """One reader or writer at a time, in all processes where the system has locks for that."""
-        with self._lock, _file_lock(self.annotations):
+        with self._lock, alone_in(self.annotations):
             yield
-
-
-@contextmanager
-def _file_lock(folder: Path) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # Windows: one server at a time is asked for in the documentation
-        yield
-        return
-    if not folder.is_dir():
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _summarise(path: Path) -> Summary:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sam.image_encoder.compact import CompactConfig
 from sam.image_encoder.vit import ViTConfig
@@ -199,8 +199,3 @@ class TrainingConfig:
             count += taken * phase.batch
             step -= taken
         return count
-
-    def with_steps(self, share: float) -> TrainingConfig:
-        """The same run with every phase's steps multiplied by ``share`` (at least one step each)."""
-        phases = tuple(replace(p, steps=max(1, round(p.steps * share))) for p in self.phases)
-        return replace(self, phases=phases)

@@ -16,7 +16,7 @@ from PIL import Image as PILImage
 from scipy.io import loadmat
 
 from sam.errors import BadAnnotation
-from sam.training.panoptic import read_panoptic_index, read_panoptic_map, read_rgb
+from sam.training.panoptic import read_panoptic_index, read_panoptic_map, read_photo
 from sam.training.text_vectors import TextVectors
 
 UInt8 = npt.NDArray[np.uint8]
@@ -52,7 +52,7 @@ def read_panoptic(folder: Path, skip: int = 0) -> Iterator[LabelledPhoto]:
         BadAnnotation: a file that is missing or damaged, sizes that differ, ids that do not match.
     """
     for record in read_panoptic_index(folder)[skip:]:
-        pixels = read_rgb(record.photo)
+        pixels = read_photo(record.photo)
         ids = read_panoptic_map(record, (pixels.shape[0], pixels.shape[1]))
         yield LabelledPhoto(pixels, (_renumber(ids, record.kept),), record.photo.name)
 
@@ -69,7 +69,7 @@ def read_bsds(folder: Path, splits: Sequence[str], max_annotators: int = 3) -> I
         if not paths:
             raise BadAnnotation(f"{folder / 'data' / 'images' / split}: no photos (*.jpg) in it")
         for path in paths:
-            pixels = read_rgb(path)
+            pixels = read_photo(path)
             maps = _read_segmentations(folder / "data" / "groundTruth" / split / f"{path.stem}.mat")
             for ids in maps:
                 if ids.shape != pixels.shape[:2]:

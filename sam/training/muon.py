@@ -10,6 +10,7 @@ and decay.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,25 @@ FEW = 8
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW, and Muon in those groups that have :data:`MATRICES`."""
+    """AdamW, and Muon in those groups that have :data:`MATRICES`.
+
+    Args:
+        groups, lr, betas, weight_decay: as of AdamW.
+        dtype: of Muon's products: bfloat16 is enough (Jordan et al.), and where the device multiplies it, six
+            times as fast.
+    """
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.01,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(groups, lr=lr, betas=betas, weight_decay=weight_decay)
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -55,7 +74,8 @@ class Muon(torch.optim.AdamW):
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov's
-        updates = orthogonal(torch.stack([one.reshape(shape) for one in ahead]))
+        stacked = torch.stack([one.reshape(shape) for one in ahead])
+        updates = orthogonal(stacked.to(self.dtype)).to(stacked.dtype)
         torch._foreach_mul_(parameters, 1 - rate * decay)
         alpha = -rate * SIZE * max(shape[-2:]) ** 0.5
         whole = [one.view_as(p) for one, p in zip(updates, parameters, strict=True)]

@@ -21,7 +21,12 @@ _BLOCK = re.compile(r"blocks\.(\d+)\.")
 _STAGE_BLOCK = re.compile(r"layers\.(\d+)\.blocks\.(\d+)\.")
 
 
-def build_optimiser(objective: nn.Module, encoder: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+def build_optimiser(
+    objective: nn.Module,
+    encoder: nn.Module,
+    config: TrainingConfig,
+    dtype: torch.dtype = torch.float32,
+) -> torch.optim.AdamW:
     """AdamW, or Muon, over what is to be trained: matrices decay, biases, norms and positions do not.
 
     Args:
@@ -29,6 +34,7 @@ def build_optimiser(objective: nn.Module, encoder: nn.Module, config: TrainingCo
         encoder: the image encoder.
         config: which one, rate, decay, and how much slower each earlier layer learns; every group holds that
             factor as ``scale``.
+        dtype: of Muon's products.
     """
     shapes = matrices(objective) if config.optimiser == "muon" else {}
     groups: dict[tuple[float, bool, bool], list[tuple[str, nn.Parameter]]] = {}
@@ -46,8 +52,9 @@ def build_optimiser(objective: nn.Module, encoder: nn.Module, config: TrainingCo
         if orthogonal:
             group[MATRICES] = [shapes[name] for name, _ in groups[key]]
         described.append(group)
-    kind = Muon if config.optimiser == "muon" else torch.optim.AdamW
-    return kind(described, lr=config.learning_rate, betas=(0.9, 0.999))
+    if config.optimiser == "muon":
+        return Muon(described, lr=config.learning_rate, dtype=dtype)
+    return torch.optim.AdamW(described, lr=config.learning_rate, betas=(0.9, 0.999))
 
 
 def layers_above(name: str, encoder: nn.Module) -> int:

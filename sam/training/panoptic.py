@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 
 from sam.errors import BadAnnotation
-from sam.pillow import open_picture
+from sam.pillow import open_picture, turn_of
 
 Ids = npt.NDArray[np.uint32]
 MAX_INDEX_BYTES = 1 << 30
@@ -84,7 +85,7 @@ def read_panoptic_map(record: PanopticRecord, size: tuple[int, int]) -> Ids:
     Raises:
         BadAnnotation: the map is missing, damaged or of another size, or its ids are not those of the index.
     """
-    coded = read_rgb(record.map, size).astype(np.uint32)
+    coded = read_map(record.map, size).astype(np.uint32)
     ids: Ids = coded[..., 0] + 256 * coded[..., 1] + 65536 * coded[..., 2]
     listed = {*record.kept, *record.ignored}
     found = {int(i) for i in np.unique(ids)} - {0}
@@ -97,19 +98,37 @@ def read_panoptic_map(record: PanopticRecord, size: tuple[int, int]) -> Ids:
     return ids
 
 
-def read_rgb(path: Path, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
-    """An image file as (H, W, 3) uint8, checked against ``size`` (H, W) before anything is decoded.
+def read_photo(path: Path) -> npt.NDArray[np.uint8]:
+    """A photo as (H, W, 3) uint8, the way up in which it is shown and labelled.
+
+    Raises:
+        BadAnnotation: missing or damaged.
+    """
+    with _reading(path) as picture:
+        picture.load()
+        turn, rgb = turn_of(picture), picture.convert("RGB")
+        return np.asarray(rgb if turn is None else rgb.transpose(turn))
+
+
+def read_map(path: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """A map (H, W, 3) uint8, whose ``size`` (H, W) is checked before anything is decoded.
 
     Raises:
         BadAnnotation: missing, damaged, or of another size.
     """
+    with _reading(path) as picture:
+        if (picture.height, picture.width) != size:
+            raise BadAnnotation(
+                f"{path}: {picture.width} x {picture.height} pixels, but its photo has {size[1]} x {size[0]}"
+            )
+        return np.asarray(picture.convert("RGB"))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[PILImage.Image]:
     try:
-        with open_picture(path) as image:
-            if size is not None and (image.height, image.width) != size:
-                raise BadAnnotation(
-                    f"{path}: {image.width} x {image.height} pixels, but its photo has {size[1]} x {size[0]}"
-                )
-            return np.asarray(image.convert("RGB"))
+        with open_picture(path) as picture:
+            yield picture
     except FileNotFoundError as error:
         raise BadAnnotation(f"{path}: is named by an annotation, but there is no such file") from error
     except (OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:

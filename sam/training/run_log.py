@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,27 @@ def write_row(path: Path, row: dict[str, Any]) -> None:
         with path.open("a") as log:
             log.write(json.dumps(rounded) + "\n")
     except OSError as error:
-        raise EnvironmentProblem(
-            f"{path}: cannot be written ({error.strerror}); make room and run again: "
-            "training goes on from the last saved state"
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"{path}: cannot be written ({error.strerror}); make room and run again: "
+        "training goes on from the last saved state"
+    )
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drop the rows of steps that came after the saved state: they are about to be done again."""
+    """Drop the rows of steps that came after the saved state: they are about to be done again.
+
+    Raises:
+        EnvironmentProblem: the file cannot be written.
+    """
     if path.exists():
-        rows = read_log(path)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
+        kept = "".join(json.dumps(row) + "\n" for row in read_log(path) if row["step"] <= step)
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            partial.write_text(kept)
+            os.replace(partial, path)  # a full disk, or a kill, leaves the log as it was
+        except OSError as error:
+            raise _unwritable(path, error) from error

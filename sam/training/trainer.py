@@ -103,7 +103,7 @@ class Trainer:
         self.objective = Objective(model, config, teacher)
         self.affinity_head = self.objective.affinity_head
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
-        self.optimizer = build_optimiser(self.objective, model.image_encoder, config)
+        self.optimizer = build_optimiser(self.objective, model.image_encoder, config, dtype)
         self.parallel = ranks.share(self.objective)
         self.step = 0
         self.seconds = 0.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from adapters import clip, clip_dense
 from adapters.clip import TEMPLATES, TextImageModel
+from adapters.quiet import quiet_root_logger
 from adapters.text_routes import vocabulary
 from sam.checkpoints import save_weights
 from sam.errors import BadPrompt, CheckpointError, UsageError
@@ -330,3 +333,16 @@ def test_other_towers_are_asked_window_by_window() -> None:
     assert places.shape == (3, 6, 3)
     torch.testing.assert_close(places[:, 0], torch.tensor([[1.0, 0, 0]]).expand(3, 3))
     torch.testing.assert_close(places[:, -1], torch.tensor([[0, 1.0, 0]]).expand(3, 3))
+
+
+def test_only_the_thread_that_loads_is_quiet(caplog: pytest.LogCaptureFixture) -> None:
+    def other() -> None:
+        logging.getLogger().error("of a request")
+
+    with quiet_root_logger():
+        logging.error("open_clip's: no weights")
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    logging.error("afterwards")
+    assert [record.getMessage() for record in caplog.records] == ["of a request", "afterwards"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,3 +144,17 @@ def test_defaults_are_segment_anythings() -> None:
             assert getattr(Defaults(), name) == theirs[name].default == of_the_preset[name]
         else:
             assert ours[name].default == theirs[name].default, name
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"points_per_side": None, "point_grids": 5}, "a list with a grid for each layer"),
+        ({"points_per_side": None, "point_grids": [np.zeros((65_537, 2))]}, "a grid of 65537 points"),
+        ({"points_per_side": None, "point_grids": [[[0.5, float("nan")]]]}, "must be finite"),
+        ({"pred_iou_thresh": 10**400}, "pred_iou_thresh must be a number"),
+    ],
+)
+def test_what_is_wrong_is_said(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadPrompt, match=message):
+        Everything(**fields)

@@ -173,3 +173,7 @@ def test_routes_and_suggestions_go_with_the_answer() -> None:
         found.replace(suggested_points=np.zeros((2, 2), np.float32), suggested_prompts=np.zeros(1, np.int64))
     with pytest.raises(ValueError, match="1 routes for 2 masks"):
         found.replace(routes=("rank",))
+
+
+def test_a_tuple_of_rows_is_a_list_of_rows(three: Instances) -> None:
+    assert three[(0, 2)].labels == ("dog", "cat") and len(three[(1,)]) == 1 and len(three[()]) == 0

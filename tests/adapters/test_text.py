@@ -431,6 +431,21 @@ def test_relabel_names_and_keeps_everything_else(make_coloured: MakeColoured) ->
     assert "candidates" not in request_record(Relabel(["red"], before))
 
 
+def test_relabel_of_what_phrases_had_found(make_coloured: MakeColoured) -> None:
+    """Ranked and numbered by the old phrases, and unsure of them: all of that is about the new ones now."""
+    coloured = make_coloured()
+    before = coloured.candidates.replace(
+        score_kind="text_score",
+        prompt_index=np.full(3, 7),
+        suggested_points=np.zeros((1, 2), np.float32),
+        suggested_prompts=np.array([7]),
+    )
+    found = RelabelAdapter()(coloured.scene, Relabel(["green", "red"], before))
+    assert found.labels == ("red", "green", None) and found.score_kind == "text_score"
+    np.testing.assert_array_equal(found.scores, found.text_score)
+    assert found.prompt_index[:2].tolist() == [1, 0] and found.suggested_points is None
+
+
 def test_relabel_without_candidates_or_with_those_of_another_image(make_coloured: MakeColoured) -> None:
     scene = make_coloured().scene
     with pytest.raises(BadPrompt, match="needs candidates") as refused:

@@ -98,6 +98,8 @@ class TestWhatComesBack:
             placed[y1:y2, x1:x2] = decode_mask(alone.rles[0])
             np.testing.assert_array_equal(decode_mask(found.rles[row]), placed)
             assert found.scores[row] == pytest.approx(alone.scores[0])
+            assert found.crop_boxes[row].tolist() == [x1, y1, x2, y2]
+        assert found.crop_boxes[1].tolist() == [0, 0, 100, 70]
         whole = self.answer(scene)
         assert found.rles[1] == whole.rles[1] and found.scores[1] == pytest.approx(whole.scores[1])
 

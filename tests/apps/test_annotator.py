@@ -19,6 +19,7 @@ from PIL import Image as PILImage
 
 from adapters.rle import encode_mask, to_json
 from apps.annotator import vendor
+from apps.annotator_api.http import KnownByItsName
 from apps.annotator_api.routes import annotator_routes
 from apps.annotator_api.server import annotator_app
 from composer import Composer, Limits
@@ -284,3 +285,26 @@ def test_command_line_errors(cli, photos: Path, tmp_path: Path) -> None:
         ended = cli("annotate", photos, "--port", taken.getsockname()[1])
     assert ended.code == 6 and "--port 0" in ended.error
     assert cli("annotate", photos, "--host", "256.1.1.1").code == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("127.0.0.1:8008", 200),
+        ("localhost", 200),
+        ("[::1]:8008", 200),
+        ("evil.example:8008", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("", 403),
+    ],
+)
+def test_a_foreign_name_that_leads_here_gets_nothing(
+    engine: Engine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, status: int
+) -> None:
+    """DNS rebinding. The test client says itself which address it has connected to."""
+    monkeypatch.setattr("apps.annotator_api.routes.DecoderFiles.prepare", lambda self: None)
+    app = KnownByItsName(annotator_app(engine, photos, decoder_folder=tmp_path / "decoder"))
+    with TestClient(app, base_url="http://127.0.0.1:8008") as local:
+        assert local.get(f"{API}/projects", headers={"Host": name}).status_code == status
+    with TestClient(app, base_url="http://192.0.2.1") as network:
+        assert network.get(f"{API}/projects", headers={"Host": "studio.example"}).status_code == 200

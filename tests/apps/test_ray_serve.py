@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from apps.api.server import bind
+from apps.listening import bind
 from composer import Composer, Points
 from tests.apps.api.kit import CLICK, form, image_file
 

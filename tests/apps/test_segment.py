@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -348,6 +349,22 @@ def test_a_folder_of_another_run_is_refused_until_overwrite(segment, photos: Pat
     assert segment(photos / "a.jpg", "--point", "1,1", "--overwrite").code == 0
     assert report(tmp_path / "out/a.json")["results"] != before["results"]
     assert segment(photos / "a.jpg", *CLICK).code == 2
+
+
+def test_another_photo_of_the_same_name_is_not_overwritten(segment, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "day2").mkdir()
+    shutil.copy(photos / "b.jpg", tmp_path / "day2/a.jpg")
+    assert segment(photos / "a.jpg", *CLICK, "--format", "coco").code == 0
+    before = report(tmp_path / "out/a.json")
+    ended = segment(tmp_path / "day2/a.jpg", *CLICK, "--format", "coco")
+    assert ended.code == 2 and "a.json: has the results of another photo called a.jpg" in ended.error
+    ended = segment(tmp_path / "day2/a.jpg", photos / "b.jpg", *CLICK, "--format", "coco")
+    assert ended.code == 4 and report(tmp_path / "out/a.json") == before
+    images = report(tmp_path / "out/coco/instances.json")["images"]
+    assert sorted(image["file_name"] for image in images) == ["a.jpg", "b.jpg"]
+    assert segment(photos / "a.jpg", *CLICK, "--format", "coco").code == 0  # the same photo again
+    assert segment(tmp_path / "day2/a.jpg", *CLICK, "--overwrite").code == 0
+    assert report(tmp_path / "out/a.json")["image"] != before["image"]
 
 
 def test_files_that_are_not_ours_are_not_overwritten(segment, photos: Path, tmp_path: Path) -> None:

@@ -43,3 +43,12 @@ def test_wrong_options(cli, tmp_path: Path) -> None:
     ended = cli("self-label", tmp_path, "--out", tmp_path / "own")
     assert ended.code == 3 and "no images found" in ended.error
     assert not (tmp_path / "own").exists()
+
+
+def test_the_set_is_no_photo_of_the_next_run(cli, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/a.jpg").write_bytes(b"an earlier run's")
+    ended = cli("self-label", tmp_path, "--out", tmp_path / "own")
+    assert ended.code == 3 and "no images found besides" in ended.error
+    ended = cli("self-label", tmp_path / "own", "--out", tmp_path / "own")
+    assert ended.code == 2 and "is the folder of the photos" in ended.error

@@ -21,7 +21,7 @@ from composer.training_data import DataSet, write_panoptic
 from sam.checkpoints import read_weights
 from sam.errors import CheckpointError, UsageError
 from sam.training.data import LabelledPhoto
-from sam.training.panoptic import read_rgb
+from sam.training.panoptic import read_photo
 from sam.training.shapes import made_photos
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def test_boxes_of_a_photo_that_is_shrunk(tmp_path: Path) -> None:
     for kind in ("train", "val"):
         (label,) = (tmp_path / "out/labels" / kind).iterdir()
         (image,) = (tmp_path / "out/images" / kind).iterdir()
-        assert image.stem == label.stem and read_rgb(image).shape == (30, 60, 3)
+        assert image.stem == label.stem and read_photo(image).shape == (30, 60, 3)
         number, *box = (float(v) for v in label.read_text().split())
         assert number == 0
         np.testing.assert_allclose(box, [50 / 120, 25 / 60, 60 / 120, 30 / 60], atol=1e-5)
@@ -65,6 +65,10 @@ def test_boxes_of_a_photo_that_is_shrunk(tmp_path: Path) -> None:
     again = [DataSet("set", "panoptic", "set", 3, skip=1)]
     write_dataset(again, ("set", 1), tmp_path, tmp_path / "out", long_side=60)
     assert path.stat().st_mtime_ns == before
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/dataset.yaml").write_text("names: [cat]")
+    with pytest.raises(UsageError, match="is no data set of ours"):
+        write_dataset(again, ("set", 1), tmp_path, tmp_path / "theirs", long_side=60)
     # Of something else: nothing of what was there stays.
     write_dataset([], ("set", 1), tmp_path, tmp_path / "out", long_side=60)
     assert (tmp_path / "out/train.txt").read_text() == ""

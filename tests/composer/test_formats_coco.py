@@ -54,6 +54,36 @@ def test_pycocotools_reads_every_mask_back(
     assert sorted(coco.anns) == list(range(1, 17))
 
 
+def test_a_later_run_keeps_the_images_that_it_does_not_have(
+    tmp_path: Path, make_outcome: Callable, make_instances: Callable
+) -> None:
+    dogs, cats, birds = (make_instances(labels=[name] * 8) for name in ("dog", "cat", "bird"))
+    empty = Instances.empty(dogs.image_size)
+    first = [make_outcome(dogs, file_name="a.jpg"), make_outcome(cats, file_name="b.jpg")]
+    write(tmp_path, *first, make_outcome(empty, file_name="c.jpg"))
+    again = [make_outcome(birds, file_name="a.jpg"), make_outcome(cats, file_name="d.jpg")]
+    write(tmp_path, *again)
+    coco = COCO(str(write(tmp_path, make_outcome(cats, file_name="e.jpg"))))
+    assert [coco.imgs[i]["file_name"] for i in sorted(coco.imgs)] == [
+        "e.jpg", "a.jpg", "d.jpg", "b.jpg", "c.jpg",
+    ]  # fmt: skip
+    expected = {"e.jpg": cats, "a.jpg": birds, "d.jpg": cats, "b.jpg": cats, "c.jpg": empty}
+    for image_id, image in coco.imgs.items():
+        found = coco.loadAnns(sorted(coco.getAnnIds(imgIds=image_id)))
+        wanted = expected[image["file_name"]]
+        assert [coco.cats[one["category_id"]]["name"] for one in found] == list(wanted.labels)
+        for one, instance in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(coco.annToMask(one).astype(bool), instance.mask)
+    assert sorted(coco.anns) == list(range(1, 33))
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"images": [], "annotations": []}', "nonsense"])
+def test_a_dataset_that_is_not_ours_is_replaced(tmp_path: Path, make_outcome: Callable, content: str) -> None:
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "coco/instances.json").write_text(content)
+    assert len(COCO(str(write(tmp_path, make_outcome(file_name="a.jpg")))).imgs) == 1
+
+
 def test_cocos_own_evaluation_takes_it_as_truth_and_as_results(
     tmp_path: Path, make_outcome: Callable, make_instances: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:

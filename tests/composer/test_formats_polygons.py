@@ -19,13 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from adapters.polygons import mask_to_polygons
+from adapters.polygons import Polygon, mask_to_polygons
 from adapters.results import Instances
+from adapters.rle import encode_mask
 from composer.formats.base import Outcome
 from composer.formats.labelme import LabelMeWriter
 from composer.formats.supervision import to_detections
 from composer.formats.yolo import YoloWriter, join
 from composer.images import open_image
+from composer.windows import outlines
 from sam.errors import UsageError
 
 
@@ -154,6 +156,37 @@ def test_any_mask_joined_to_one_outline_keeps_its_pixels(seed: int, height: int,
         return
     got = filled(join(polygons), (height, width))
     assert not (mask & ~got).any()
+
+
+def plainly_joined(polygons: list[Polygon]) -> Polygon:
+    ring = polygons[0]
+    for polygon in polygons[1:]:
+        squared = ((polygon[:, None] - ring[None]) ** 2).sum(-1)
+        there, here = divmod(int(squared.argmin()), len(ring))
+        turned = np.roll(polygon, -there, axis=0)
+        ring = np.concatenate([ring[: here + 1], turned, turned[:1], ring[here:]])
+    return ring
+
+
+@given(st.integers(0, 2**31), st.integers(1, 60), st.integers(1, 60), st.sampled_from([0.1, 0.5, 0.8]))
+def test_outlines_are_those_of_the_whole_image_and_joined_at_the_nearest_vertices(
+    seed: int, height: int, width: int, share: float
+) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    mask[: height // 4] = False  # the window is smaller than the image
+    polygons = mask_to_polygons(mask)
+    found = outlines(encode_mask(mask))
+    assert [polygon.tolist() for polygon in found] == [polygon.tolist() for polygon in polygons]
+    if polygons:
+        np.testing.assert_array_equal(join(polygons), plainly_joined(polygons))
+
+
+def test_equally_near_parts_are_joined_at_the_first_vertices() -> None:
+    mask = np.zeros((40, 60), bool)
+    mask[2::4, 2::4] = True
+    mask[4:20, 9:31] = True
+    polygons = mask_to_polygons(mask)
+    np.testing.assert_array_equal(join(polygons), plainly_joined(polygons))
 
 
 # LabelMe

@@ -94,3 +94,21 @@ def test_a_set_that_training_reads(composer: Composer, photos: list[Path], answe
     assert (other.photos, other.unlabelled) == (0, 2) and not list((tmp_path / "few").iterdir())
     with pytest.raises(UsageError, match="none of the 1 photos can be read"):
         label_photos(composer, photos[2:], tmp_path / "none", Trust())
+
+
+def test_photos_are_not_written_over(composer: Composer, tmp_path: Path) -> None:
+    path = tmp_path / "photos/a.png"
+    path.parent.mkdir()
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(path)
+    with pytest.raises(UsageError, match=r"holds the photo a\.png; give the set a folder of its own"):
+        label_photos(composer, [path], tmp_path / "photos", Trust())
+    assert [one.name for one in (tmp_path / "photos").iterdir()] == ["a.png"]
+
+
+def test_a_photo_that_has_gone_stops_nothing(
+    composer: Composer, photos: list[Path], answers, tmp_path: Path
+) -> None:
+    answers(instances(LEFT, MIDDLE), instances(RIGHT, MIDDLE))
+    photos[0].unlink()
+    found = label_photos(composer, photos, tmp_path / "own", Trust())
+    assert (found.photos, found.broken) == (1, 2)

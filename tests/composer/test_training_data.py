@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -113,9 +114,26 @@ class TestAPackThatIsThere:
         anew, packed = self.again(root, tmp_path / "packed")
         assert anew and len(packed) == 6
 
+    def test_is_packed_again_when_a_photo_has_come_or_changed(self, root: Path, tmp_path: Path) -> None:
+        pack_sets([PHOTOS], root, tmp_path / "packed")
+        photo = next((root / "photos/images").iterdir())
+        os.utime(photo, (1, 2**31))
+        assert self.again(root, tmp_path / "packed")[0] is True
+        assert self.again(root, tmp_path / "packed")[0] is False
+        (root / "photos/images/more.txt").touch()
+        assert self.again(root, tmp_path / "packed")[0] is True
+
 
 @pytest.mark.usefixtures("in_threads")
 class TestWhatCannotBePacked:
+    def test_where_something_else_lies(self, root: Path) -> None:
+        """A folder of the set's name, which may be the set itself."""
+        before = sorted(path for path in root.rglob("*"))
+        with pytest.raises(UsageError, match="which is of no packed set") as caught:
+            pack_sets([replace(PHOTOS, name="photos")], root, root)
+        assert caught.value.field == "packed"
+        assert sorted(path for path in root.rglob("*")) == before
+
     def test_a_source_that_is_missing(self, root: Path, tmp_path: Path) -> None:
         sets = [PHOTOS, replace(PHOTOS, name="other", source="sets/none")]
         with pytest.raises(UsageError, match=r"none: neither a folder nor a \.tar file; --data") as caught:

@@ -171,3 +171,15 @@ class TestAFolderThatIsNotSa1b:
         with pytest.raises(BadAnnotation, match=reason) as caught:
             list(labelled_photos(open_sa1b(tmp_path / "a"), 0, 512))
         assert "sa_1.json" in str(caught.value)
+
+
+def test_a_photo_is_labelled_the_way_up_in_which_it_is_shown(tmp_path: Path) -> None:
+    one = write_sa1b(tmp_path / "set")
+    stored = Image.fromarray(
+        np.rot90(pixels_of(0))
+    )  # as a camera held upright stores it: 90 degrees to the left
+    exif = stored.getexif()
+    exif[0x0112] = 6
+    stored.save(tmp_path / "set/sa_0.png", exif=exif)
+    upright, *_ = labelled_photos(one.open_truth(tmp_path / "set"), 0, 512)
+    assert np.array_equal(upright.pixels, pixels_of(0))

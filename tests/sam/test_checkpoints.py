@@ -271,6 +271,42 @@ def test_names_that_differ(tmp_path, model):
     assert "1 unexpected: head.weight" in str(error)
 
 
+def segmenter(text_dim=None, embed_dim=8):
+    vit = ViTConfig(
+        image_size=64, embed_dim=12, depth=1, num_heads=2, out_chans=embed_dim, global_attn_indexes=(0,)
+    )
+    decoder = DecoderConfig(embed_dim=embed_dim, num_heads=2, text_dim=text_dim)
+    return build_model(ModelConfig("small", vit, decoder))
+
+
+def test_a_text_slot_comes_with_the_weights(tmp_path):
+    theirs, ours = segmenter(text_dim=5), segmenter()
+    save_weights(theirs, tmp_path / "w.safetensors", half=False)
+    load_weights(ours, tmp_path / "w.safetensors")
+    assert ours.prompt_encoder.text_projection.in_features == 5
+    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+
+
+@pytest.mark.parametrize("change", ["no bias", "another width", "flat"])
+def test_half_a_text_slot_does_not(tmp_path, change):
+    values = dict(segmenter(text_dim=5).state_dict())
+    weight, bias = (f"prompt_encoder.text_projection.{name}" for name in ("weight", "bias"))
+    if change == "no bias":
+        del values[bias]
+    else:
+        values[weight] = torch.zeros(9, 5) if change == "another width" else torch.zeros(40)
+    torch.save(values, tmp_path / "w.pth")
+    model = segmenter()
+    assert "text_projection" in str(failure(tmp_path / "w.pth", model))
+    assert model.prompt_encoder.text_projection is None
+
+
+def test_a_text_slot_of_another_width(tmp_path):
+    save_weights(segmenter(text_dim=5), tmp_path / "w.safetensors")
+    assert "where the model has (8, 6)" in str(failure(tmp_path / "w.safetensors", segmenter(text_dim=6)))
+
+
 def test_shapes_that_differ(tmp_path):
     save_weights(Small(width=7), tmp_path / "w.safetensors")
     message = str(failure(tmp_path / "w.safetensors"))
@@ -361,3 +397,9 @@ def test_training_state_that_is_damaged(tmp_path):
     torch.save([1], tmp_path / "list.pt")
     with pytest.raises(CheckpointError, match="no training state"):
         load_training_state(tmp_path / "list.pt")
+
+
+def test_a_program_in_torchs_form_is_no_damage(tmp_path):
+    """OpenAI's CLIP files are such archives."""
+    torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)).save(str(tmp_path / "w.pt"))
+    assert failure(tmp_path / "w.pt").code == "checkpoint_unsafe"

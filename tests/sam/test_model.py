@@ -138,3 +138,15 @@ def test_a_backbone_without_the_strides_is_refused() -> None:
         CompactEncoder(CompactConfig(backbone="vit_tiny_patch16_224"))
     with pytest.raises(UsageError, match="multiple of 32"):
         ModelConfig.from_mapping("odd", {"encoder": {"family": "compact", "image_size": 130}})
+
+
+@pytest.mark.parametrize(
+    ("decoder", "message"),
+    [
+        ({}, "gives 128 channels .* takes 256"),
+        ({"embed_dim": 128, "num_heads": 7}, "half of embed_dim, 64, is not divided by num_heads, 7"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(decoder: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        ModelConfig.from_mapping("odd", {"encoder": {"family": "compact"}, "decoder": decoder})

@@ -86,9 +86,18 @@ def test_text_is_the_first_token_where_the_weights_have_a_slot(encoder: PromptEn
     text = torch.randn(2, 12)
     tokens = encoder.sparse(POINTS, ONES, None, text)
     assert tokens is not None and encoder.text_projection is not None
-    torch.testing.assert_close(tokens[:, 0], encoder.text_projection(text))
+    torch.testing.assert_close(tokens[:, 0], encoder.text_projection(12**0.5 * text))
     with pytest.raises(BadPrompt, match="width 5, but these weights take 12"):
         encoder.sparse(None, None, None, torch.zeros(1, 5))
+
+
+def test_a_text_begins_about_as_long_as_a_point() -> None:
+    torch.manual_seed(0)
+    encoder = PromptEncoder(128, 384, text_dim=256)
+    unit = torch.nn.functional.normalize(torch.randn(50, 256), dim=1)
+    texts, points = encoder.sparse(None, None, None, unit), encoder.sparse(POINTS, ONES, None, None)
+    assert texts is not None and points is not None
+    assert 0.3 < texts.norm(dim=-1).mean() / points[:, 0].norm(dim=-1).mean() < 3
 
 
 def test_text_is_refused_without_a_slot() -> None:

@@ -26,6 +26,26 @@ def test_all_directions_get_about_the_same_size(shape: tuple[int, ...]) -> None:
     assert float(((u @ v) * (found.U @ found.Vh)).sum((-2, -1)).min()) > 0.98 * min(shape[-2:])
 
 
+def test_bf16_gives_about_the_same_update() -> None:
+    given = torch.randn(4, 64, 96, generator=torch.Generator().manual_seed(0))
+    plain = orthogonal(given)
+    found = orthogonal(given.bfloat16())
+    assert found.dtype == torch.bfloat16
+    assert float((found.float() - plain).norm() / plain.norm()) < 0.03
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_parameters_and_momenta_stay_in_fp32(dtype: torch.dtype) -> None:
+    parameter = torch.nn.Parameter(torch.randn(24, 32, generator=torch.Generator().manual_seed(0)))
+    before, parameter.grad = parameter.detach().clone(), torch.ones_like(parameter).tril()
+    group = {"params": [parameter], MATRICES: [(24, 32)]}
+    optimiser = Muon([group], lr=0.01, weight_decay=0.0, dtype=dtype)
+    expected = orthogonal(((1 - 0.95) * (1 + 0.95) * parameter.grad).to(dtype)).float()
+    optimiser.step()
+    assert parameter.dtype == optimiser.state[parameter]["momentum_buffer"].dtype == torch.float32
+    torch.testing.assert_close(before - parameter.detach(), 0.01 * SIZE * 32**0.5 * expected)
+
+
 def test_nothing_stays_nothing() -> None:
     assert not orthogonal(torch.zeros(3, 5)).any()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
 
 from apps.api.app import create_app
 from apps.api.settings import ServiceSettings, read_tokens
@@ -145,6 +146,19 @@ def test_an_answer_that_is_not_ready_in_time(make_service: MakeService) -> None:
 def test_a_body_that_does_not_come_in_time(make_service: MakeService) -> None:
     with living(create_app(make_service(deadline_seconds=0.3))) as server, server.connect() as slow:
         slow.sendall(raw_call(image_file(2))[:-2000])
+        assert status_of(slow) == (408, "body_slow")
+
+
+def test_a_body_of_a_page_that_does_not_come_in_time(make_service: MakeService) -> None:
+    """Pages need no token: what they hold back would keep the API's clients out."""
+    app = create_app(make_service(deadline_seconds=0.3))
+
+    @app.put("/page")
+    async def page(request: Request) -> int:
+        return len(await request.body())
+
+    with living(app) as server, server.connect() as slow:
+        slow.sendall(b"PUT /page HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\nabc")
         assert status_of(slow) == (408, "body_slow")
 
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 from starlette.testclient import TestClient
 
+from adapters.polygons import mask_to_polygons
 from apps.api.answers import choose_media_type
 from apps.api.problems import Problem
 from apps.api.service import Service
@@ -90,6 +91,7 @@ def test_polygons_where_they_are_asked_for(client: TestClient) -> None:
         mask = coco_mask.decode(run["segmentation"]).astype(bool)
         agree = (np.asarray(drawn) == mask).mean()
         assert agree > 0.9
+        assert polygon["segmentation"] == [ring.ravel().tolist() for ring in mask_to_polygons(mask)]
 
 
 def test_an_edge_map_is_a_png_in_the_report(client: TestClient) -> None:

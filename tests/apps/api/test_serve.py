@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from apps.api.server import bind
+from apps.listening import bind
 from sam.errors import EnvironmentProblem
 from tests.apps.api.kit import WAIT, form, image_file, until
 

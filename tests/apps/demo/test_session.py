@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
@@ -82,6 +84,8 @@ def test_a_hint_of_a_suggestion_asks_for_its_own_phrase() -> None:
     ("ask", "field"),
     [
         (lambda: asking.text_request(Session("a"), " , ", ""), "phrases"),
+        (lambda: asking.text_request(Session("a"), cast("Any", [1]), ""), "phrases"),
+        (lambda: asking.text_request(Session("a"), "dog", "", None, cast("Any", [0.3])), "thresholds"),
         (lambda: asking.everything_request(65, None, None, 0), "grid"),
         (lambda: asking.everything_request(float("nan"), None, None, 0), "grid"),
         (lambda: asking.proposals_request(1001, 32), "limit"),

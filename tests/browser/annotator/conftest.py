@@ -89,6 +89,13 @@ class Annotator:
         """Click on a share of the photo."""
         self.page.mouse.click(*self.place(x, y), **how)
 
+    def stroke(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Drag from one share of the photo to another."""
+        self.page.mouse.move(*self.place(*start))
+        self.page.mouse.down()
+        self.page.mouse.move(*self.place(*end), steps=5)
+        self.page.mouse.up()
+
     def answered(self, page: Any = None) -> None:
         """Wait until the click has its mask."""
         (page or self.page).wait_for_selector("#choices:not([hidden])")
@@ -117,20 +124,26 @@ Open = Callable[..., Annotator]
 
 
 @pytest.fixture
-def open_annotator(
-    browser: Any, composer: Composer, decoder_folder: Path, tmp_path: Path
-) -> Iterator[Callable[..., Annotator]]:
-    """Opens a page over a copy of two photos; every page closes and is checked for errors at the end."""
-    from apps.annotator_api.server import running
-
+def photos(tmp_path: Path) -> Path:
+    """What the annotator is opened on: a project, a copy of two photos."""
     folder = tmp_path / "street"
     folder.mkdir()
     for name in ("bus.jpg", "zidane.jpg"):
         shutil.copy(asset(name), folder / name)
+    return folder
+
+
+@pytest.fixture
+def open_annotator(
+    browser: Any, composer: Composer, decoder_folder: Path, photos: Path
+) -> Iterator[Callable[..., Annotator]]:
+    """Opens a page over the photos; every page closes and is checked for errors at the end."""
+    from apps.annotator_api.server import running
+
     contexts: list[Any] = []
     problems: list[str] = []
     foreign: list[str] = []
-    with running(composer, folder, decoder_folder=decoder_folder) as address:
+    with running(composer, photos, decoder_folder=decoder_folder) as address:
 
         def watch(page: Any) -> None:
             page.on("pageerror", lambda error: problems.append(str(error)))
@@ -147,7 +160,7 @@ def open_annotator(
             page.set_default_timeout(PATIENCE)
             page.goto(f"{address}/")
             page.wait_for_selector("body[data-ready]")
-            return Annotator(page, folder, address, contexts[-1])
+            return Annotator(page, photos, address, contexts[-1])
 
         yield make
         for context in contexts:

@@ -13,20 +13,12 @@ from composer import Points
 from .conftest import Annotator, Open, mask_of
 
 
-def stroke(annotator: Annotator, start: tuple[float, float], end: tuple[float, float]) -> None:
-    page = annotator.page
-    page.mouse.move(*annotator.place(*start))
-    page.mouse.down()
-    page.mouse.move(*annotator.place(*end), steps=5)
-    page.mouse.up()
-
-
 def test_brush_and_eraser_survive_a_reload(annotator: Annotator) -> None:
     page = annotator.page
     page.keyboard.press("d")
-    stroke(annotator, (0.2, 0.3), (0.6, 0.3))
+    annotator.stroke((0.2, 0.3), (0.6, 0.3))
     page.keyboard.press("e")
-    stroke(annotator, (0.4, 0.2), (0.4, 0.4))
+    annotator.stroke((0.4, 0.2), (0.4, 0.4))
     annotator.saved()
     assert annotator.document()["annotations"] == []  # not accepted yet, and yet saved
     unfinished = mask_of(annotator.proposed()[0])
@@ -47,7 +39,7 @@ def test_brush_and_eraser_survive_a_reload(annotator: Annotator) -> None:
     # An accepted mask is changed by a stroke over it; that survives, too.
     page.keyboard.press("j")
     page.keyboard.press("d")
-    stroke(annotator, (0.4, 0.3), (0.41, 0.3))
+    annotator.stroke((0.4, 0.3), (0.41, 0.3))
     annotator.screenshot("brush")
     annotator.saved()
     page.reload()
@@ -55,6 +47,62 @@ def test_brush_and_eraser_survive_a_reload(annotator: Annotator) -> None:
     (record,) = annotator.document()["annotations"]
     assert mask_of(record)[round(0.3 * 1080), round(0.405 * 810)]
     assert page.locator("#masks li").count() == 1
+
+
+ENDLESS = """() => {
+  const real = Element.prototype.replaceChildren;
+  window.drawn = 0;
+  Element.prototype.replaceChildren = function (...children) {
+    if (++window.drawn > 300) throw new Error("the page draws its lists without end");
+    return real.apply(this, children);
+  };
+}"""
+"""Counts, and ends what would never give the page back to the test."""
+
+
+def test_what_is_erased_is_gone_until_it_is_undone(annotator: Annotator) -> None:
+    page = annotator.page
+    line = (0.2, 0.3), (0.6, 0.3)
+    page.keyboard.press("d")
+    annotator.stroke(*line)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#masks li[data-kind=kept]")
+    annotator.saved()
+    page.evaluate(ENDLESS)
+    page.keyboard.press("e")
+    page.keyboard.press("]")
+    annotator.stroke(*line)
+    assert page.evaluate("() => drawn") < 100
+    annotator.saved()
+    assert annotator.document()["annotations"] == []
+    page.keyboard.press("Control+z")
+    annotator.saved()
+    assert len(annotator.document()["annotations"]) == 1
+
+    page.keyboard.press("Control+Shift+Z")
+    page.keyboard.press("Enter")  # the same, for good
+    page.wait_for_selector("#masks li", state="detached")
+    annotator.saved()
+    assert annotator.document()["annotations"] == []
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    annotator.saved()
+    assert len(annotator.document()["annotations"]) == 1
+
+
+def test_what_was_painted_and_erased_again_is_nothing(annotator: Annotator) -> None:
+    page = annotator.page
+    page.evaluate(ENDLESS)
+    page.keyboard.press("d")
+    annotator.stroke((0.2, 0.3), (0.6, 0.3))
+    annotator.saved()
+    assert len(annotator.proposed()) == 1
+    page.keyboard.press("e")
+    page.keyboard.press("]")
+    annotator.stroke((0.2, 0.3), (0.6, 0.3))
+    assert page.evaluate("() => drawn") < 100
+    annotator.saved()
+    assert annotator.proposed() == []
 
 
 def test_with_the_keyboard_alone(annotator: Annotator) -> None:
@@ -134,6 +182,32 @@ def test_two_tabs_never_lose_a_mask(open_annotator: Open) -> None:
     # The first one, when it is looked at again, shows both.
     page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
     page.wait_for_selector("#masks li >> nth=1")
+
+
+def test_a_conflict_that_cannot_be_read_is_tried_again(open_annotator: Open) -> None:
+    """The server starts anew just when it is asked what the other one has saved."""
+    annotator, beside = open_annotator(), open_annotator()
+    other, where = beside.page, annotator.place(0.15, 0.7)
+    annotator.click(0.5, 0.4)
+    annotator.answered()
+    annotator.saved()
+    other.route(
+        "**/document",
+        lambda route: (
+            route.fulfill(status=503, json={"detail": "starting", "code": "starting"})
+            if route.request.method == "GET"
+            else route.continue_()
+        ),
+    )
+    other.mouse.click(*where)
+    annotator.answered(other)
+    other.wait_for_selector("#saved[data-state=error]:has-text('starting')")
+    other.unroute("**/document")
+    other.wait_for_selector("#conflict-dialog[open]")
+    other.click("#keep-both")
+    other.wait_for_selector("#masks li >> nth=1")
+    annotator.saved(other)
+    assert len(annotator.proposed()) == 2
 
 
 def test_merging_loses_nothing(annotator: Annotator) -> None:

@@ -90,9 +90,14 @@ export class Drafts {
     return this.priors.get(from);
   }
 
+  /** Whether the decoder has yet to say what the mask is. */
+  waits(draft) {
+    return !draft.kept && Boolean(draft.points.length || draft.box) && !this.answers.get(draft)?.drawn;
+  }
+
   /** Ask the decoder, where that has not been done. Throws what went wrong. */
   async answer(draft) {
-    if (draft.kept || !(draft.points.length || draft.box)) return;
+    if (!this.waits(draft)) return;
     let answer = this.answers.get(draft);
     if (!answer) {
       if (!this.decoder?.geometry) throw new Error("the decoder is not ready yet");
@@ -114,15 +119,23 @@ export class Drafts {
   /** The mask as it is now: a crop, or null while there is none. */
   mask(draft) {
     if (this.masks.has(draft)) return this.masks.get(draft);
-    const answer = this.answers.get(draft);
-    let crop = null;
-    if (answer?.drawn) crop = this.inBox(draft, answer.drawn.crop);
-    else if (draft.kept && draft.base) crop = rle.decode(draft.base.segmentation);
-    else if (draft.points.length || draft.box) return null; // not answered yet
-    else if (draft.base) crop = rle.decode(draft.base.segmentation);
-    const mask = rle.tightened(withStrokes(crop, draft.strokes, this.size.width, this.size.height));
+    if (this.waits(draft)) return null;
+    const { width, height } = this.size;
+    const mask = rle.tightened(withStrokes(this.unpainted(draft), draft.strokes, width, height));
     this.masks.set(draft, mask);
     return mask;
+  }
+
+  /** What the strokes go over. */
+  unpainted(draft) {
+    const answer = this.answers.get(draft);
+    if (answer?.drawn) return this.inBox(draft, answer.drawn.crop);
+    return draft.base && rle.decode(draft.base.segmentation);
+  }
+
+  /** Whether strokes have taken all of a mask of the list. One that the decoder finds nothing of stays as it was. */
+  erased(draft) {
+    return draft.old && !this.waits(draft) && !this.mask(draft) && rle.tightened(this.unpainted(draft)) !== null;
   }
 
   /** Of some weights the masks spill out of boxes; the preset says how far they may. */

@@ -29,6 +29,7 @@ export class Editor {
     this.hidden = false;
     this.name = ""; // for the next mask
     this.locked = true;
+    this.asked = new WeakMap(); // drafts that the decoder is at, and the promise of each
     this.store.listeners.push(() => this.refresh());
   }
 
@@ -64,7 +65,7 @@ export class Editor {
     this.make(this.drafts.withPoint(draft, x, y, label));
   }
 
-  box(from, to, done) {
+  async box(from, to, done) {
     if (!from || !this.photo) return this.view.setLive({ box: this.value.draft?.box ?? null });
     const box = [...ordered(from[0], to[0], this.photo.width), ...ordered(from[1], to[1], this.photo.height)];
     const [x1, x2, y1, y2] = box;
@@ -73,7 +74,8 @@ export class Editor {
     if (!done) return;
     if (x2 - x1 < 2 || y2 - y1 < 2 || !this.able()) return this.view.setLive({ box: this.value.draft?.box ?? null });
     const { draft } = this.value;
-    this.make(this.drafts.withBox(draft && !draft.old ? draft : this.fresh(), corners));
+    if (draft && !draft.old) return this.make(this.drafts.withBox(draft, corners));
+    if (await this.settled()) this.make(this.drafts.withBox(newDraft(this.name), corners));
   }
 
   /** A stroke of the brush or the eraser; points null to drop it. */
@@ -97,20 +99,20 @@ export class Editor {
     if (draft && this.drafts.choices(draft)) this.make(this.drafts.withChoice(draft, number));
   }
 
-  /** The draft so far; a mask that is being changed is applied first. */
-  fresh() {
-    this.settle();
-    return newDraft(this.name);
-  }
-
-  /** The next draft: shown when it is answered. */
-  async make(draft) {
+  /** The next draft: `refresh` asks for its mask. */
+  make(draft) {
     panel.banner("");
     this.store.step({ draft, selected: null });
-    await this.answer(draft);
   }
 
-  async answer(draft) {
+  /** Ask for a draft's mask, once; resolves when it is shown, or it has been told why there is none. */
+  answer(draft) {
+    if (!draft || !this.drafts.waits(draft)) return;
+    if (!this.asked.has(draft)) this.asked.set(draft, this.ask(draft).finally(() => this.asked.delete(draft)));
+    return this.asked.get(draft);
+  }
+
+  async ask(draft) {
     try {
       await this.drafts.answer(draft);
     } catch (error) {
@@ -127,6 +129,10 @@ export class Editor {
     if (!draft) return this.acceptMask(this.value.selected);
     await this.answer(draft);
     if (draft !== this.value.draft) return;
+    if (this.drafts.erased(draft)) {
+      this.settle();
+      return panel.say("Nothing is left of the mask: it is removed. Undo brings it back.");
+    }
     const record = this.drafts.record(draft);
     if (!record) return panel.say("There is no mask to accept yet.");
     const value = draft.old ? { ...this.value, ...replaced(this.value, record) } : this.value;
@@ -144,8 +150,8 @@ export class Editor {
     panel.say(`Accepted. ${changes.proposed.length} proposed masks left.`);
   }
 
-  acceptAll() {
-    this.settle();
+  async acceptAll() {
+    if (!(await this.settled())) return;
     const { annotations, proposed } = this.value;
     if (!proposed.length) return;
     const kept = proposed.map((mask) => ({ ...mask, draft: false }));
@@ -173,24 +179,29 @@ export class Editor {
     panel.say(old ? "The changes are dropped." : "Dropped.");
   }
 
-  select(uid) {
-    this.settle();
-    this.store.look({ selected: uid });
-    const crop = uid && cropOf(find(this.value, uid));
+  async select(uid) {
+    if (await this.settled()) this.show(uid);
+  }
+
+  show(uid) {
+    const mask = find(this.value, uid), crop = mask && cropOf(mask);
+    this.store.look({ selected: mask?.uid ?? null });
     if (crop) this.view.reveal(crop.x + crop.width / 2, crop.y + crop.height / 2);
   }
 
-  walk(step) {
-    const masks = listed(this.value);
+  async walk(step) {
+    const { draft } = this.value; // a new one is kept, and is not among those to walk through
+    if (!listed(this.value).length || !(await this.settled())) return;
+    const masks = listed(this.value).filter((mask) => !draft || draft.old || mask.uid !== draft.uid);
     if (!masks.length) return;
     const index = masks.findIndex((mask) => mask.uid === this.value.selected);
     const next = masks[index < 0 ? (step > 0 ? 0 : masks.length - 1) : (index + step + masks.length) % masks.length];
-    this.select(next.uid);
+    this.show(next.uid);
     panel.say(`${next.label ?? "no name"}, ${masks.indexOf(next) + 1} of ${masks.length}`);
   }
 
-  edit(uid = this.value.selected) {
-    this.settle();
+  async edit(uid = this.value.selected) {
+    if (!(await this.settled())) return;
     const mask = find(this.value, uid);
     if (mask) this.store.step({ draft: draftOf(mask), selected: null });
   }
@@ -216,7 +227,19 @@ export class Editor {
     this.store.step({ proposed: [...this.value.proposed, ...masks], selected: masks[0]?.uid ?? null });
   }
 
-  /** Keep a mask in the making where it belongs, so that something else can be done: nothing is lost. */
+  /** Settle when the decoder has answered, so that no click is lost; false if another photo was opened meanwhile. */
+  async settled() {
+    const { photo } = this;
+    for (let draft = null; draft !== this.value.draft; ) { // which changes while it is waited for
+      ({ draft } = this.value);
+      await this.answer(draft);
+      if (photo !== this.photo) return false;
+    }
+    this.settle();
+    return true;
+  }
+
+  /** Keep a mask in the making where it belongs, as far as it is answered, so that something else can be done. */
   settle() {
     const { draft } = this.value;
     if (!draft) return;
@@ -225,8 +248,9 @@ export class Editor {
   }
 
   document() {
-    const { draft } = this.value;
-    return toDocument(this.value, draft && this.drafts.record(draft));
+    const { value, drafts } = this, { draft } = value;
+    if (!draft) return toDocument(value, null);
+    return toDocument(value, drafts.record(draft), drafts.erased(draft) ? draft.uid : null);
   }
 
   // ---- looking ----
@@ -290,7 +314,7 @@ export class Editor {
     );
     this.view.setLive({ draft: crop, points: draft?.points ?? [], box: draft?.box ?? null });
     panel.showChoices(drafts.choices(draft));
-    if (draft && drafts.mask(draft) === null && !drafts.answers.has(draft)) this.answer(draft); // after undo, say
+    this.answer(draft); // of a prompt just made, or come back to by undo
     this.onChange(value);
   }
 

@@ -1,6 +1,8 @@
 // Starts the page, goes from photo to photo, and wires keys, pointer and panel to the editor.
 
+import { fetchAhead, takePhoto } from "./ahead.js";
 import * as api from "./api.js";
+import { Conflict } from "./conflict.js";
 import { Decoder } from "./decoder.js";
 import { Editor } from "./editor.js";
 import { followKeys, helpTables } from "./keys.js";
@@ -13,9 +15,10 @@ const $ = (id) => document.getElementById(id);
 const stage = $("stage");
 const view = new View(stage);
 const editor = new Editor(view, changed);
-const sync = new Sync(panel.showSaved, conflict);
+const sync = new Sync(panel.showSaved, (met) => conflict.begin(met));
+const conflict = new Conflict(editor, sync);
 const asked = new URLSearchParams(location.search); // ?backend=wasm|webgpu and ?threads=N, to compare them
-let decoder = null, project = null, key = null, names = [], opening = 0, ahead = null, meeting = null;
+let decoder = null, project = null, key = null, names = [], wishes = 0, opening = 0;
 
 start().catch((error) => panel.banner(error.message));
 
@@ -57,8 +60,11 @@ async function startDecoder(model) {
 // ---- projects and photos ----
 
 async function openProject(name, wantedKey) {
-  if (!(await leave())) return;
-  const found = await api.project(name);
+  const wish = ++wishes, found = await api.project(name);
+  if (!(await leave()) || wish !== wishes) {
+    if (project) $("project").value = project.name;
+    return;
+  }
   project = { name, photos: found.photos };
   $("project").value = name;
   names = found.labels;
@@ -66,12 +72,17 @@ async function openProject(name, wantedKey) {
   const keys = found.photos.map((photo) => photo.key);
   const first = [wantedKey, found.last, found.photos.find((p) => p.state === "new" || p.state === "open")?.key, keys[0]];
   const next = first.find((k) => keys.includes(k));
-  if (next) await openPhoto(next);
+  if (next) await showPhoto(next);
   else panel.banner(`There are no photos in ${name}.`);
 }
 
+/** Of several that are asked for while this photo is saved, the last one is opened. */
 async function openPhoto(next) {
-  if (!(await leave())) return;
+  const wish = ++wishes;
+  if ((await leave()) && wish === wishes) await showPhoto(next);
+}
+
+async function showPhoto(next) {
   const turn = ++opening, { name } = project, row = project.photos.find((photo) => photo.key === next);
   const current = () => turn === opening;
   key = next;
@@ -87,8 +98,7 @@ async function openPhoto(next) {
   panel.showPhotos(project.photos, key, openPhoto);
   panel.wait("Opening the photo…");
   try {
-    const parts = ahead?.key === next ? ahead : fetchPhoto(name, next);
-    ahead = null;
+    const parts = takePhoto(name, next);
     const [bitmap, { document: saved, revision }] = await Promise.all([parts.bitmap, api.document(name, next)]);
     if (!current()) return;
     view.show(bitmap);
@@ -119,25 +129,19 @@ async function openEmbedding(embedding, current) {
   document.body.dataset.ready = key;
   editor.refresh();
   const after = project.photos[project.photos.findIndex((photo) => photo.key === key) + 1];
-  if (after) ahead = fetchPhoto(project.name, after.key);
-}
-
-/** A photo's picture and embedding; asked for ahead of time, they are there when it is its turn. */
-function fetchPhoto(name, next) {
-  const bitmap = api.picture(name, next).then(createImageBitmap), embedding = api.embedding(name, next);
-  bitmap.catch(() => {});
-  embedding.catch(() => {}); // told when the photo is opened
-  return { key: next, bitmap, embedding };
+  if (after) fetchAhead(project.name, after.key);
 }
 
 /** Save what there is; false if the person has to answer something first. */
 async function leave() {
   if (!project || !key) return true;
-  editor.settle();
-  if (await sync.flush()) return true;
-  if (sync.conflict && meeting) askConflict();
-  else panel.banner("This photo could not be saved, so it stays open.");
-  return false;
+  do {
+    if (!(await editor.settled())) return false; // another photo is here by now
+    if (await sync.flush()) continue;
+    if (!conflict.ask()) panel.banner("This photo could not be saved, so it stays open.");
+    return false;
+  } while (editor.value.draft || sync.wanted); // what was done meanwhile is kept, too
+  return true;
 }
 
 function turnPage(step) {
@@ -148,11 +152,14 @@ function turnPage(step) {
 
 async function finish(state) {
   if (!editor.able()) return;
+  const { photo } = editor, wish = wishes;
   if (editor.value.draft) await editor.accept();
+  if (photo !== editor.photo) return; // the state would be another photo's
   editor.store.step({ state });
   const { name, photos } = project, index = photos.findIndex((photo) => photo.key === key);
   if (!(await leave())) return;
   writeCoco(name, true);
+  if (wish !== wishes) return; // on the way elsewhere
   const open = [...photos.slice(index + 1), ...photos.slice(0, index)].find((p) => p.state === "new" || p.state === "open");
   if (open) await openPhoto(open.key);
   else panel.banner("All photos of this project are done.", "note");
@@ -169,9 +176,8 @@ async function writeCoco(name, quietly) {
 
 async function prefill() {
   if (!editor.able()) return;
-  editor.settle();
   const turn = opening;
-  if (!(await sync.flush())) return;
+  if (!(await editor.settled()) || !(await sync.flush()) || turn !== opening) return;
   panel.wait("Looking for objects…");
   $("prefill").disabled = true;
   try {
@@ -193,7 +199,8 @@ async function prefill() {
 function changed(value) {
   panel.showMasks(value, {
     select: (uid) => editor.select(uid), edit: (uid) => editor.edit(uid),
-    accept: (uid) => { editor.settle(); editor.acceptMask(uid); }, reject: (uid) => { editor.settle(); editor.reject(uid); },
+    accept: async (uid) => { if (await editor.settled()) editor.acceptMask(uid); },
+    reject: async (uid) => { if (await editor.settled()) editor.reject(uid); },
   });
   const { draft } = value, mask = editor.selected(), waiting = value.proposed.includes(mask);
   $("accept").disabled = !(draft || waiting);
@@ -202,8 +209,7 @@ function changed(value) {
   $("redo").disabled = !editor.store.future.length;
   if (document.activeElement !== $("name")) $("name").value = draft ? draft.label ?? "" : mask ? mask.label ?? "" : editor.name;
   if (!project || editor.locked) return;
-  const answered = !draft || draft.kept || editor.drafts.mask(draft) || !(draft.points.length || draft.box);
-  if (answered) sync.want(editor.document());
+  if (!draft || !editor.drafts.waits(draft)) sync.want(editor.document());
   const row = project.photos.find((photo) => photo.key === key);
   const state = row.state === "new" && !editor.store.past.length ? "new" : value.state;
   if (row.masks !== value.annotations.length || row.state !== state) {
@@ -220,36 +226,6 @@ function named(text) {
     panel.showNames(names, (chosen) => named(chosen));
   }
   $("name").value = name;
-}
-
-// ---- two at one photo ----
-
-function conflict({ theirs, revision }) {
-  meeting = { theirs, revision };
-  askConflict();
-}
-
-function askConflict() {
-  const { foreign } = sync.mergeWith(meeting.theirs);
-  const count = ({ annotations, proposed }) => annotations.length + proposed.length;
-  const changes = foreign === 1 ? "1 change of the other version is" : `${foreign} changes of the other version are`;
-  const theirs = count(meeting.theirs) === 1 ? "1 mask" : `${count(meeting.theirs)} masks`;
-  $("conflict-text").textContent =
-    `Another tab or person has saved it since you opened it, with ${theirs}. ` +
-    `You have ${count(editor.document())}; ${changes} not in yours.`;
-  if (!$("conflict-dialog").open) $("conflict-dialog").showModal();
-}
-
-function settleConflict(keepBoth) {
-  const { theirs, revision } = meeting;
-  editor.settle();
-  sync.wanted = editor.document();
-  const document = keepBoth ? sync.mergeWith(theirs).document : theirs;
-  meeting = null;
-  sync.settle(theirs, revision, document);
-  editor.store.step({ ...document, draft: null, selected: null });
-  $("conflict-dialog").close();
-  panel.say(keepBoth ? "The masks of both are kept." : "The other version is shown. Undo brings yours back.");
 }
 
 /** Coming back to the tab: show what was saved from elsewhere in the meantime, if nothing here is open. */
@@ -310,7 +286,7 @@ function wire() {
     turn: (k) => turnPage(k === "PageDown" ? 1 : -1), done: () => finish("done"), rejectPhoto: () => finish("rejected"),
     zoom: (k) => zoom[k](), undo: () => editor.store.undo() || panel.say("Nothing to undo."),
     redo: () => editor.store.redo() || panel.say("Nothing to redo."), help: () => $("help-dialog").showModal(),
-    save: async () => { if (!(await sync.flush()) && meeting) askConflict(); },
+    save: async () => { if (!(await sync.flush())) conflict.ask(); },
   };
   followKeys(actions);
   followPointer(view, () => editor.tool, {
@@ -358,8 +334,8 @@ function wire() {
   on("zoom-out", zoom["-"]);
   on("fit", zoom[0]);
   on("banner-close", () => panel.banner(""));
-  on("keep-both", () => settleConflict(true));
-  on("take-theirs", () => settleConflict(false));
+  on("keep-both", () => conflict.settle(true));
+  on("take-theirs", () => conflict.settle(false));
   document.addEventListener("visibilitychange", comeBack);
   window.addEventListener("beforeunload", (event) => {
     if (!sync.pending) return;

@@ -103,9 +103,10 @@ function neighbour(value, uid) {
  * What is saved: a mask in the making is saved where it will be, an old one that is being changed with its change,
  * a new one among the proposed.
  * @param record the draft as a mask, or null.
+ * @param erased the uid of a mask of which nothing is left, or null.
  */
-export function toDocument(value, record) {
-  let { annotations, proposed } = value;
+export function toDocument(value, record, erased = null) {
+  let { annotations, proposed } = erased ? removed(value, erased) : value;
   if (record) {
     if (find(value, record.uid)) {
       ({ annotations, proposed } = replaced(value, { ...record, draft: false }));

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { merged } from "./store.js";
 
 const DELAY = 400; // milliseconds without a change
-const AGAIN = 3000; // after the server could not be reached
+const AGAIN = 3000; // after the server could not be reached, or could not say what it has
 
 export class Sync {
   /**
@@ -80,20 +80,30 @@ export class Sync {
       this.wanted ??= wanted;
       this.failed = true;
       if (error.status === 409) await this.meet();
-      else {
-        this.report("error", `Not saved: ${error.message}`);
-        if (error.status === 0) this.timer = setTimeout(() => this.flush(), AGAIN);
-      }
+      else this.missed(error, error.status === 0);
       return false;
     }
   }
 
+  missed(error, again) {
+    this.report("error", `Not saved: ${error.message}`);
+    if (!again) return;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.flush(), AGAIN);
+  }
+
   async meet() {
+    const { place } = this;
     this.conflict = true;
     this.report("conflict", "Not saved: saved from elsewhere too");
-    const { place } = this;
-    const { document, revision } = await api.document(place.project, place.key);
-    if (place === this.place) this.onConflict({ theirs: plain(document), revision });
+    try {
+      const { document, revision } = await api.document(place.project, place.key);
+      if (place === this.place) this.onConflict({ theirs: plain(document), revision });
+    } catch (error) {
+      if (place !== this.place) return;
+      this.conflict = false; // nobody could be asked: the next save meets the other version again
+      this.missed(error, true);
+    }
   }
 
   /** Both sides' masks together, of what is here now. */
