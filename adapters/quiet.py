@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_root_logger() -> Iterator[None]:
-    """Drop what this thread tells the root logger itself, and its warnings.
+    """Drop what this thread tells the root logger itself, and all warnings, whose filters are the process's.
 
-    Other threads, which may be serving requests meanwhile, stay heard.
+    What other threads log, which may be serving requests meanwhile, stays heard.
     """
     ours = threading.get_ident()
 

@@ -154,10 +154,10 @@ class SegmentAnything(nn.Module):
             return
         try:
             self.encode([np.zeros((self.image_size, self.image_size, 3), np.uint8)])
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
             self._fast_encoder = ()
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
             raise no_compiler(error) from error
 
     def encode_by(self, encoder: nn.Module, *, keep: bool) -> None:

@@ -44,7 +44,7 @@ class ForeignPage(UsageError):
     http_status, default_code = 403, "cross_site"
 
 
-class KnownByItsName:
+class LocalHostGuard:
     """Answers at an address of this machine's own only to requests that call it by such a name.
 
     Else a page of another site whose name is made to lead here ("DNS rebinding") would be of this site for a

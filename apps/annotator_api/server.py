@@ -12,7 +12,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from apps.annotator_api.http import KnownByItsName
+from apps.annotator_api.http import LocalHostGuard
 from apps.annotator_api.routes import annotator_routes
 from apps.listening import bind
 from composer import Composer
@@ -29,7 +29,7 @@ def annotator_app(engine: Engine, folder: str | Path, *, decoder_folder: Path | 
 
 def server(engine: Engine, folder: str | Path, *, decoder_folder: Path | None = None) -> uvicorn.Server:
     """A server that is not started yet."""
-    app = KnownByItsName(annotator_app(engine, folder, decoder_folder=decoder_folder))
+    app = LocalHostGuard(annotator_app(engine, folder, decoder_folder=decoder_folder))
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     return uvicorn.Server(config)
 

@@ -27,7 +27,7 @@ ANNOTATIONS = b',\n"annotations": ['
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierDataset:
     """A dataset that this module wrote; of any other there are no images.
 
     Attributes:
@@ -40,7 +40,7 @@ class Earlier:
     categories: list[dict[str, Any]]
 
     @classmethod
-    def open(cls, path: Path) -> Earlier:
+    def open(cls, path: Path) -> EarlierDataset:
         """Read its head; the annotations stay on disk."""
         try:
             with path.open("rb") as file:
@@ -121,7 +121,7 @@ class CocoWriter:
                 self._spool.close()
 
     def _assemble(self, path: Path) -> Path:
-        earlier = Earlier.open(path)
+        earlier = EarlierDataset.open(path)
         images = {one["id"]: one for one in earlier.images if one["file_name"] not in self._file_names}
         numbers = {old: len(self._images) + i for i, old in enumerate(images, 1)}
         classes = {

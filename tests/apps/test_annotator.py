@@ -19,7 +19,7 @@ from PIL import Image as PILImage
 
 from adapters.rle import encode_mask, to_json
 from apps.annotator import vendor
-from apps.annotator_api.http import KnownByItsName
+from apps.annotator_api.http import LocalHostGuard
 from apps.annotator_api.routes import annotator_routes
 from apps.annotator_api.server import annotator_app
 from composer import Composer, Limits
@@ -303,7 +303,7 @@ def test_a_foreign_name_that_leads_here_gets_nothing(
 ) -> None:
     """DNS rebinding. The test client says itself which address it has connected to."""
     monkeypatch.setattr("apps.annotator_api.routes.DecoderFiles.prepare", lambda self: None)
-    app = KnownByItsName(annotator_app(engine, photos, decoder_folder=tmp_path / "decoder"))
+    app = LocalHostGuard(annotator_app(engine, photos, decoder_folder=tmp_path / "decoder"))
     with TestClient(app, base_url="http://127.0.0.1:8008") as local:
         assert local.get(f"{API}/projects", headers={"Host": name}).status_code == status
     with TestClient(app, base_url="http://192.0.2.1") as network:

@@ -245,3 +245,11 @@ def test_groups_that_match_nothing(evaluate, labelled: Path, tmp_path: Path) -> 
     ended = evaluate(*call)
     assert ended.code == 3 and "no evaluated segment has a value of 'light'" in ended.error
     assert json.loads(report.read_text())["masks"] == 6 and "mean IoU" in ended.out
+
+
+def test_the_limits_of_the_configuration_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from apps.evaluating.options import load_composer
+    from composer.limits import Limits
+
+    monkeypatch.setattr("composer.limits.shipped_limits", lambda: Limits(max_pixels=123_456))
+    assert load_composer("tiny", None, "cpu", "fp32").limits.max_pixels == 123_456

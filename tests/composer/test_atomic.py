@@ -8,12 +8,14 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from composer.formats import atomic
 from composer.formats.atomic import (
+    alone_in,
     atomic_file,
     ensure_folder,
     json_bytes,
@@ -176,3 +178,28 @@ with atomic_file(Path({str(path)!r})) as file:
     assert done.returncode == -9
     assert path.read_bytes() == b"old"
     assert [n for n in names(tmp_path) if not n.startswith(atomic.TEMPORARY_PREFIX)] == ["a.txt"]
+
+
+def test_one_at_a_time_in_a_folder(tmp_path: Path) -> None:
+    inside, go = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with alone_in(tmp_path):
+            inside.set()
+            go.wait(30)
+
+    def second() -> None:
+        with alone_in(tmp_path):
+            order.append("second")
+
+    order: list[str] = []
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    assert inside.wait(30)
+    threads[1].start()
+    threads[1].join(0.3)
+    order.append("first still there")
+    go.set()
+    for thread in threads:
+        thread.join(30)
+    assert order == ["first still there", "second"]

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from sam import allocation
+
 SCRIPT = """
 import ctypes, resource, sys
 from sam.allocation import keep_freed_memory
@@ -50,3 +52,23 @@ def test_the_same_pages_are_used_again() -> None:
 def test_what_the_environment_tunes_is_left_alone(name: str) -> None:
     value = "glibc.malloc.mmap_threshold=1048576" if name == "GLIBC_TUNABLES" else "1048576"
     assert not ran(**{name: value})[0]
+
+
+@pytest.mark.parametrize(
+    ("most", "asked"), [(1 << 30, [-3, -1, -8]), (32 << 20, [-3, -3, -1, -8]), (0, [-3, -3])]
+)
+def test_a_c_library_that_takes_less(monkeypatch: pytest.MonkeyPatch, most: int, asked: list[int]) -> None:
+    """The threshold first: the other options alone would switch off glibc's own."""
+    seen: list[int] = []
+
+    class Library:
+        @staticmethod
+        def mallopt(option: int, value: int) -> bool:
+            seen.append(option)
+            return option != -3 or value <= most
+
+    monkeypatch.setattr(allocation.ctypes, "CDLL", lambda name: Library)
+    monkeypatch.setattr(allocation.sys, "platform", "linux")
+    for name in [n for n in os.environ if n.startswith(("MALLOC_", "GLIBC_", "SAM_COMPOSER_MALLOC"))]:
+        monkeypatch.delenv(name)
+    assert allocation.keep_freed_memory.__wrapped__() is (most > 0) and seen == asked

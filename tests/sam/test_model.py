@@ -10,10 +10,11 @@ import torch
 from sam.embedding import resize_longest_side, upsample_logits
 from sam.errors import UsageError
 from sam.image_encoder.compact import CompactConfig, CompactEncoder
+from sam.image_encoder.vit import ViTConfig
 from sam.mask_decoder import MaskDecoder
 from sam.model import SegmentAnything
 from sam.prompts import Prompts
-from sam.variants import ModelConfig, build_model
+from sam.variants import DecoderConfig, ModelConfig, build_model
 
 SMALL = {
     "encoder": {
@@ -150,3 +151,22 @@ def test_a_backbone_without_the_strides_is_refused() -> None:
 def test_parts_that_do_not_fit_are_refused(decoder: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         ModelConfig.from_mapping("odd", {"encoder": {"family": "compact"}, "decoder": decoder})
+
+
+def test_too_little_memory_is_no_missing_compiler(
+    model: SegmentAnything, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(images: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("sam.model.compiled", lambda encoder: encoder)
+    monkeypatch.setattr(model, "encode", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        model.prepare(compile=True)
+
+
+def test_an_encoder_without_an_edge_head_says_so_before_it_encodes() -> None:
+    vit = ViTConfig(image_size=64, embed_dim=12, depth=1, num_heads=2, out_chans=8, global_attn_indexes=(0,))
+    plain = build_model(ModelConfig("vit", vit, DecoderConfig(embed_dim=8, num_heads=2)))
+    with pytest.raises(ValueError, match="no edge head"):
+        plain.edges_at(np.zeros((20, 30, 3), np.uint8), 96)

@@ -31,6 +31,7 @@ from sam.training.config import Phase, TrainingConfig
 from sam.training.data import LabelledPhoto, PackedSet, pack
 from sam.training.losses import LossConfig
 from sam.training.objective import normalise
+from sam.training.run_log import forget_after
 from sam.training.trainer import Trainer, read_log
 from sam.variants import ModelConfig, build_model
 
@@ -565,3 +566,16 @@ def stop_at(count: int) -> Callable[[], bool]:
     """True at the ``count``-th time it is asked."""
     asked = iter(range(1, 10_000))
     return lambda: next(asked) == count
+
+
+def test_a_log_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 1}\n{"step": 2}\n')
+
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sam.training.run_log.os.replace", fails)
+    with pytest.raises(EnvironmentProblem, match="make room"):
+        forget_after(log, 1)
+    assert [row["step"] for row in read_log(log)] == [1, 2]
