@@ -43,7 +43,7 @@ FIGURES = ("miou@1", "oracle@1", "miou@3", "box")
 
 
 def main() -> None:
-    """Train what is not trained yet, time the models, print a table, write JSON."""
+    """Train what is not trained yet, time the models, print a table, write JSON and a picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, nargs="?", default=FILE)
     parser.add_argument("--data", type=Path, help="folder of the sets; default: the training file's")
@@ -70,8 +70,10 @@ def main() -> None:
     settings = {**told["settings"], "base": told["base"], "repeats": options.repeats}
     report = {"benchmark": "search", "machine": about, "settings": settings, "rows": rows}
     options.json.write_text(json.dumps(report, indent=1) + "\n")
+    picture = options.json.with_suffix(".png")
+    draw(rows, picture)
     print(table(rows))
-    print(f"written to {options.json}")
+    print(f"written to {options.json} and {picture}")
 
 
 def folder_of(name: str) -> str:
@@ -180,6 +182,24 @@ def table(rows: list[dict[str, Any]]) -> str:
     keys = ("million_parameters", "encode_ms", "click_ms", "minutes", *FIGURES)
     lines += [f"| {row['name']} | " + " | ".join(str(row[key]) for key in keys) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Held-out mean IoU of the runs below each other; a line where the first run is."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1.2 + 0.4 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    names = [row["name"] for row in rows]
+    for key in FIGURES:
+        [points] = axes.plot([row[key] for row in rows], names, "o", label=key)
+        axes.axvline(rows[0][key], color=points.get_color(), alpha=0.4, linewidth=1)
+    axes.invert_yaxis()
+    axes.margins(y=0.1)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_xlabel("mean IoU, %, held out")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

@@ -257,7 +257,7 @@ def save_curve(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Draw losses and validation figures over the steps, as a PNG. Raises EnvironmentProblem."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(11, 4), layout="constrained")
     losses, figures = figure.subplots(1, 2)
     for axes, marker, title in (
         (losses, "prompts", "training losses"),
@@ -271,7 +271,7 @@ def save_curve(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         if chosen:
-            axes.legend(fontsize=8)
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)  # beside the lines
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=120)
     write_bytes(path, data.getvalue())

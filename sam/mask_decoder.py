@@ -178,9 +178,8 @@ class MaskDecoder(nn.Module):
             dim=1,
         )
         # All asked tokens of each prompt at once: that costs less than a copy of the features for each mask.
-        logits = _classify(
-            classifiers, self.upscale(self._first_layer(attended, rows, size), size, skips), size
-        )
+        features = self.upscale(self._first_layer(attended, rows, size), self.in_quadrants(skips, size))
+        logits = _classify(classifiers, features, size)
         every = len(prompts) == logits.shape[0] * logits.shape[1]
         in_order = every and bool(
             (inverse * len(asked) + column == torch.arange(len(prompts), device=prompts.device)).all()
@@ -188,14 +187,20 @@ class MaskDecoder(nn.Module):
         return logits.flatten(0, 1) if in_order else logits[inverse, column]
 
     def render_all(self, attended: Attended, skips: tuple[Tensor, ...]) -> Tensor:
-        """Draw all four masks of all N prompts, as training does: (N, 4, 4h, 4w) float32 logits."""
+        """Draw all four masks of all N prompts: (N, 4, 4h, 4w) float32 logits."""
+        return self.render_all_by(attended, self.in_quadrants(skips, attended.size))
+
+    def render_all_by(self, attended: Attended, quadrants: tuple[Tensor, ...]) -> Tensor:
+        """:meth:`render_all` by what :meth:`in_quadrants` makes of the skips, which training does once."""
         classifiers = torch.stack(
             [mlp(attended.mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
-        size = attended.size
-        return _classify(
-            classifiers, self.upscale(self._first_layer(attended, None, size), size, skips), size
-        )
+        features = self.upscale(self._first_layer(attended, None, attended.size), quadrants)
+        return _classify(classifiers, features, attended.size)
+
+    def in_quadrants(self, skips: tuple[Tensor, ...], size: tuple[int, int]) -> tuple[Tensor, ...]:
+        """Skips of :meth:`render`, of n images, as :meth:`upscale` adds them, of the upper left cells."""
+        return tuple(_quadrants(skip, size, levels) for levels, skip in enumerate(skips, 1))
 
     def _first_layer(self, attended: Attended, rows: Tensor | None, size: tuple[int, int]) -> Tensor:
         """The upscaling's first layer of prompts ``rows`` (None: all), upper left cells: (n, 4 h w, C/4)."""
@@ -210,21 +215,21 @@ class MaskDecoder(nn.Module):
         quartered: Tensor = parts.unflatten(2, (4, -1)).flatten(1, 2)
         return quartered
 
-    def upscale(self, x: Tensor, size: tuple[int, int], skips: tuple[Tensor, ...]) -> Tensor:
+    def upscale(self, x: Tensor, quadrants: tuple[Tensor, ...]) -> Tensor:
         """(n, 4 h w, C/4) -> (n, 16 h w, C/8): features of the 4 x 4 cells in each cell, by quadrants.
 
         A transposed convolution whose kernel is its stride sees one cell at a time, so both are plain
         products here, and channels stay last all the way: what is next to each other is normalised together.
-        ``skips`` are added before each activation, as in SAM 2.
+        ``quadrants`` of the skips are added before each activation, as in SAM 2.
         """
         _, norm, gelu, second, last_gelu = self.output_upscaling
-        if skips:
-            x = x + _quadrants(skips[0], size, 1)
+        if quadrants:
+            x = x + quadrants[0]
         assert isinstance(norm, LayerNorm2d)
         x = gelu(F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps))
         x = F.linear(x, *_quarter_weights(second)).unflatten(2, (4, -1)).flatten(1, 2)
-        if skips:
-            x = x + _quadrants(skips[1], size, 2)
+        if quadrants:
+            x = x + quadrants[1]
         out: Tensor = last_gelu(x)
         return out
 
@@ -257,8 +262,9 @@ def _quadrants(features: Tensor, size: tuple[int, int], levels: int) -> Tensor:
 
 def _classify(classifiers: Tensor, upscaled: Tensor, size: tuple[int, int]) -> Tensor:
     """(n, m, D) classifiers and (n, 16 h w, D) features -> (n, m, 4h, 4w) float32 logits, rows in order."""
-    # Under autocast the product comes in the reduced format all the same.
-    logits = (classifiers.float() @ upscaled.transpose(1, 2).float()).float()
+    if not torch.is_autocast_enabled(upscaled.device.type):  # which would undo it
+        classifiers, upscaled = classifiers.float(), upscaled.float()
+    logits = (classifiers @ upscaled.transpose(1, 2)).float()
     shape = (*logits.shape[:2], 4 * size[0], 4 * size[1])
     if torch.compiler.is_exporting():  # to formats without complex numbers
         cells: Tensor = logits.unflatten(2, (*size, 2, 2, 2, 2))

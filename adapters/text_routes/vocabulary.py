@@ -18,6 +18,7 @@ from torch import Tensor
 
 from adapters.results import FloatArray
 from adapters.rle import BoolArray, IntArray
+from sam.errors import BadPrompt
 
 if TYPE_CHECKING:
     from adapters.clip import TextImageModel
@@ -86,8 +87,13 @@ class Vocabulary:
             negatives: what is not wanted.
 
         Raises:
-            BadPrompt: a phrase of more tokens than the model reads.
+            BadPrompt: a phrase of more tokens than the model reads; its field says of which list.
         """
+        try:
+            model.encode_phrases(negatives)  # by themselves first: they are kept
+        except BadPrompt as refused:
+            refused.field = "negatives"
+            raise
         words: list[str] = []
         owners: list[int] = []
         for number, phrase in enumerate(phrases):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sam.training.deepest import about_deepest_points, deepest_point
+from sam.prompt_encoder import BOTTOM_RIGHT, FOREGROUND, PADDING_LABEL, TOP_LEFT
 
 FULL_SIZE_NOISE_LIMIT = 20.0
 """Largest box noise in pixels of a 1024-pixel input (App. A)."""
@@ -35,23 +35,30 @@ class Dice:
 
 @dataclass(frozen=True)
 class Round:
-    """What the annotator has given so far for N masks that all began alike: with a point, a box or a text.
+    """What the annotator has given so far for N masks, as points of any kind.
+
+    A box is its two corners, and a padding point stands beside points without a box, as at inference. So
+    masks that were begun with a point and with a box have as many tokens, and are decoded together.
 
     Attributes:
-        points: (N, K, 2) pixels of the padded square; labels: (N, K) 1 or 0; K is 0 after one box or text.
-        boxes: (N, 4), or None when the first prompt was none.
-        text: (N, d) unit vectors, or None when the first prompt was none.
+        points: (N, K, 2) pixels of the padded square; K is 0 after a text alone.
+        labels: (N, K) int64: -1 padding, 0 background, 1 object, 2 and 3 a box's corners.
+        text: (N, d) unit vectors, or None where the first prompts were none.
     """
 
     points: Tensor
     labels: Tensor
-    boxes: Tensor | None
     text: Tensor | None = None
 
     @property
     def ambiguous(self) -> bool:
         """A single prompt so far, which may mean a part, the object or a group."""
-        return self.points.shape[1] + (self.boxes is not None) + (self.text is not None) <= 1
+        return self.points.shape[1] <= (2 if self.text is None else 0)
+
+    def beside(self, other: Round) -> Round:
+        """These masks and then the ``other`` ones, begun with a point or a box and as long ago."""
+        assert self.text is None and other.text is None
+        return Round(torch.cat([self.points, other.points]), torch.cat([self.labels, other.labels]))
 
 
 def plan_rounds(rounds: int, vary: bool, generator: torch.Generator) -> list[bool]:
@@ -77,51 +84,42 @@ def plan_rounds(rounds: int, vary: bool, generator: torch.Generator) -> list[boo
     return plan
 
 
-def first_point(target: Tensor, stride: int, generator: torch.Generator, deepest: float = 0.0) -> Round:
+def first_point(
+    target: Tensor, stride: int, generator: torch.Generator, deepest: Tensor | None = None, share: float = 0.0
+) -> Round:
     """A point drawn uniformly from each mask.
 
     Args:
         target: (N, h, w) in {0, 1}, none empty, at ``1 / stride`` of the input.
         stride: pixels of the input per cell of ``target``.
         generator: source of randomness, on the device of ``target``.
-        deepest: probability of the point farthest from the mask's border instead, where a careful person
-            clicks (App. D.1).
+        deepest: (N, 2) x, y of the cell of each mask that is farthest from its border, where a careful
+            person clicks (App. D.1).
+        share: probability of the middle of that cell instead.
     """
     points = sample_point(target > 0.5, stride, generator)
-    if deepest:
-        careful = torch.rand(len(target), generator=generator, device=target.device) < deepest
-        points = torch.where(careful[:, None], _deepest_points(target > 0.5, careful, stride), points)
-    return Round(points[:, None], torch.ones(len(target), 1, dtype=torch.long, device=target.device), None)
-
-
-def _deepest_points(regions: Tensor, wanted: Tensor, stride: int) -> Tensor:
-    """(N, 2) points in pixels, of the ``wanted`` (N,) of N regions; exact but on a GPU, which would wait."""
-    if regions.is_cuda:
-        return about_deepest_points(regions) * stride + (stride - 1) / 2
-    points = torch.zeros(len(regions), 2, device=regions.device)
-    for row in wanted.nonzero()[:, 0].tolist():
-        found = deepest_point(regions[row].cpu().numpy())
-        assert found is not None, "no target is empty"
-        points[row] = torch.tensor(found[:2]) * stride + (stride - 1) / 2
-    return points
+    if deepest is not None and share:
+        careful = torch.rand(len(target), generator=generator, device=target.device) < share
+        points = torch.where(careful[:, None], deepest * stride + (stride - 1) / 2, points)
+    padding = torch.zeros_like(points)
+    return Round(torch.stack([points, padding], 1), _labels(target, FOREGROUND, PADDING_LABEL))
 
 
 def first_box(target: Tensor, stride: int, generator: torch.Generator, noise: float = BOX_NOISE) -> Round:
     """The box of each mask (N, h, w), moved by ``noise``; see :func:`noisy_boxes`."""
     side = target.shape[-1] * stride
     boxes = noisy_boxes(mask_boxes(target, stride), side, generator, noise)
-    return Round(*_no_points(target), boxes)
+    return Round(boxes.view(-1, 2, 2), _labels(target, TOP_LEFT, BOTTOM_RIGHT))
 
 
 def first_text(vectors: Tensor) -> Round:
     """The vector (N, d) of each mask's own picture, in the place of a phrase (App. D.5)."""
-    return Round(*_no_points(vectors), None, vectors)
+    return Round(torch.zeros(len(vectors), 0, 2, device=vectors.device), _labels(vectors), vectors)
 
 
-def _no_points(beside: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, 0, 2) points and (N, 0) labels on the device of ``beside``, which has N rows."""
-    count, device = len(beside), beside.device
-    return torch.zeros(count, 0, 2, device=device), torch.zeros(count, 0, dtype=torch.long, device=device)
+def _labels(beside: Tensor, *labels: int) -> Tensor:
+    """(N, K) the K labels for each of the N rows of ``beside``, where that is."""
+    return torch.tensor(labels, dtype=torch.long).to(beside.device).repeat(len(beside), 1)
 
 
 def next_round(
@@ -135,11 +133,11 @@ def next_round(
     point = sample_point(region, stride, generator)
     cell = (point / stride).long()
     label = truth[torch.arange(len(truth), device=truth.device), cell[:, 1], cell[:, 0]].long()
-    return replace(
-        previous,
-        points=torch.cat([previous.points, point[:, None]], 1),
-        labels=torch.cat([previous.labels, label[:, None]], 1),
-    )
+    points, labels = [previous.points, point[:, None]], [previous.labels, label[:, None]]
+    if not previous.points.shape[1]:  # the first point beside a text
+        points.append(torch.zeros_like(points[1]))
+        labels.append(torch.full_like(labels[1], PADDING_LABEL))
+    return replace(previous, points=torch.cat(points, 1), labels=torch.cat(labels, 1))
 
 
 def sample_point(region: Tensor, stride: int, generator: torch.Generator) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
@@ -130,36 +132,40 @@ class Objective(nn.Module):
     ) -> dict[str, Tensor]:
         """Mean losses over the masks (B * K, h, w), each begun as ``begun`` (B * K,) says.
 
-        These are decoded apart because their prompts have different numbers of tokens, and padding one to
-        fit the other would train on token sets that inference never sees.
+        Texts are decoded apart because they have other numbers of tokens, and padding one to fit the other
+        would train on token sets that inference never sees.
         """
         device = encoded.image_embedding.device
         targets = batch.targets.flatten(0, 1)
         names = ("prompts", "teacher") if seen is not None and self._masks_are_taught else ("prompts",)
         totals = {name: torch.zeros((), device=device) for name in names}
-        for kind in (POINT, BOX, TEXT):
-            rows = (begun == kind).nonzero()[:, 0]
-            if not len(rows):
+        for kinds in ((POINT, BOX), (TEXT,)):
+            parts, prompts = [], []
+            for kind in kinds:
+                rows = (begun == kind).nonzero()[:, 0].to(device)
+                if len(rows):
+                    parts.append(rows)
+                    prompts.append(self._begin(kind, batch, rows, dice.device))
+            if not parts:
                 continue
-            share, rows = len(rows) / len(begun), rows.to(device)
-            chosen = targets[rows].float()
-            prompt = self._begin(
-                kind, chosen, None if batch.texts is None else batch.texts.flatten(0, 1)[rows], dice.device
-            )
+            rows, prompt = torch.cat(parts), functools.reduce(Round.beside, prompts)
             images = rows // batch.targets.shape[1]
-            found = self._interact(encoded, seen, images, chosen, prompt, dice)
+            found = self._interact(encoded, seen, images, targets[rows].float(), prompt, dice)
             for name in names:
                 if name in found:
-                    totals[name] = totals[name] + found[name] * share
+                    totals[name] = totals[name] + found[name] * len(rows) / len(begun)
         return totals
 
-    def _begin(self, kind: int, targets: Tensor, texts: Tensor | None, generator: torch.Generator) -> Round:
-        if kind == POINT:
-            return first_point(targets, TARGET_STRIDE, generator, self.config.deepest_share)
+    def _begin(self, kind: int, batch: Batch, rows: Tensor, generator: torch.Generator) -> Round:
+        """The first prompts of the batch's masks ``rows``, all of one kind."""
+        if kind == TEXT:
+            assert batch.texts is not None
+            return first_text(batch.texts.flatten(0, 1)[rows])
+        targets = batch.targets.flatten(0, 1)[rows].float()
         if kind == BOX:
             return first_box(targets, TARGET_STRIDE, generator, self.config.box_noise)
-        assert texts is not None
-        return first_text(texts)
+        deepest = batch.deepest.flatten(0, 1)[rows]
+        return first_point(targets, TARGET_STRIDE, generator, deepest, self.config.deepest_share)
 
     def _interact(
         self,
@@ -172,7 +178,10 @@ class Objective(nn.Module):
     ) -> dict[str, Tensor]:
         """All rounds of N masks on the canvases ``images`` (N,): the means of the rounds' losses."""
         features = encoded.image_embedding.index_select(0, images)
-        skips = tuple(f.index_select(0, images) for f in encoded.high_res_features)
+        decoder, size = self.model.mask_decoder, (features.shape[-2], features.shape[-1])
+        # Of each image once, and then of each of its masks: the order of cells is what takes the time.
+        quadrants = decoder.in_quadrants(encoded.high_res_features, size)
+        quadrants = tuple(of_images.index_select(0, images) for of_images in quadrants)
         side = targets.shape[-1] * TARGET_STRIDE
         new_points = plan_rounds(self.config.rounds, self.config.vary_rounds, dice.host)
         previous: Tensor | None = None
@@ -180,7 +189,7 @@ class Objective(nn.Module):
         for brings_point in new_points:
             if previous is not None and brings_point:
                 prompt = next_round(prompt, previous, targets, TARGET_STRIDE, dice.device)
-            logits, iou = decode_all(self.model, features, skips, prompt, previous, side)
+            logits, iou = decode_all(self.model, features, quadrants, prompt, previous, side)
             losses = {
                 "prompts": prompt_loss(logits, iou, targets, prompt.ambiguous, self.config.losses),
                 **self._taught(seen, images, prompt, previous, logits, side),

@@ -50,17 +50,19 @@ class Teacher:
         """
         features = seen.image_embedding[images]
         if previous is not None:
-            size = [4 * length for length in features.shape[-2:]]
-            previous = F.interpolate(previous[:, None], size, mode="bilinear")[:, 0]
-        skips = tuple(f[images] for f in seen.high_res_features)
+            cells = [4 * length for length in features.shape[-2:]]
+            previous = F.interpolate(previous[:, None], cells, mode="bilinear")[:, 0]
+        size = (features.shape[-2], features.shape[-1])
+        quadrants = self.model.mask_decoder.in_quadrants(seen.high_res_features, size)
+        quadrants = tuple(of_images[images] for of_images in quadrants)
         with torch.autocast(features.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return decode_all(self.model, features, skips, prompt, previous, side)[0]
+            return decode_all(self.model, features, quadrants, prompt, previous, side)[0]
 
 
 def decode_all(
     model: SegmentAnything,
     features: Tensor,
-    skips: tuple[Tensor, ...],
+    quadrants: tuple[Tensor, ...],
     prompt: Round,
     previous: Tensor | None,
     side: int,
@@ -69,7 +71,7 @@ def decode_all(
 
     Args:
         model: the segmenter.
-        features: (N, C, h, w); skips: of its encoder, N each, or empty.
+        features: (N, C, h, w); quadrants: of its encoder's skips (:meth:`MaskDecoder.in_quadrants`), N each.
         prompt: N prompts in pixels of canvases of ``side``.
         previous: (N, 4h, 4w) logits of the last answer, or None.
         side: of the canvases, pixels.
@@ -78,15 +80,14 @@ def decode_all(
     # Positions are relative to the square: rescale those on a canvas of another side.
     factor = model.image_size / side
     points = (prompt.points.to(device) + 0.5) * factor - 0.5
-    boxes = None if prompt.boxes is None else (prompt.boxes.to(device) + 0.5) * factor - 0.5
-    text = None if prompt.text is None else prompt.text.to(device)
-    # A padding point stands beside points without a box; a text alone has neither, as at inference.
-    alone = text is not None and points.shape[1] == 0
-    labels = None if alone else prompt.labels.to(device)
-    sparse = model.prompt_encoder.sparse(None if alone else points, labels, boxes, text)
+    sparse = model.prompt_encoder.embed_labelled(points, prompt.labels.to(device))
+    if prompt.text is not None:
+        text = model.prompt_encoder.sparse(None, None, None, prompt.text.to(device))
+        assert text is not None
+        sparse = torch.cat([text, sparse], 1)
     dense = model.prompt_encoder.dense(previous)
     attended = model.mask_decoder.attend(features, model.image_pe(features), sparse, dense, len(features))
-    return model.mask_decoder.render_all(attended, skips), attended.iou_predictions
+    return model.mask_decoder.render_all_by(attended, quadrants), attended.iou_predictions
 
 
 def teaching_loss(logits: Tensor, taught: Tensor, ambiguous: bool) -> Tensor:

@@ -21,6 +21,7 @@ from adapters import clip, clip_dense
 from adapters.clip import TEMPLATES, TextImageModel
 from adapters.quiet import quiet_root_logger
 from adapters.text_routes import vocabulary
+from adapters.text_routes.vocabulary import Vocabulary
 from sam.checkpoints import save_weights
 from sam.errors import BadPrompt, CheckpointError, UsageError
 
@@ -109,6 +110,16 @@ def test_a_phrase_that_would_be_cut_off_is_refused(models: dict[str, TextImageMo
         models["softmax"].encode_phrases([longest])
     assert refused.value.code == "phrase_too_long"
     models["softmax"].encode_phrases([longest], ("{}",))
+
+
+def test_a_negative_phrase_that_is_too_long_is_not_blamed_on_the_phrases(
+    models: dict[str, TextImageModel],
+) -> None:
+    longest = " ".join(["cat"] * (32 - 2 - 7))
+    for phrases, negatives, field in ((["a dog"], [longest], "negatives"), ([longest], ["a dog"], "phrases")):
+        with pytest.raises(BadPrompt, match=r"reads 32 tokens") as refused:
+            Vocabulary.of(models["softmax"], phrases, None, negatives)
+        assert refused.value.field == field
 
 
 def test_how_cosines_become_scores(models: dict[str, TextImageModel]) -> None:

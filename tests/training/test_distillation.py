@@ -72,12 +72,12 @@ def test_a_teacher_answers_as_the_model_does_that_it_is() -> None:
     assert torch.equal(seen.image_embedding, model.image_encoder(pixels).image_embedding)
     images, previous = torch.tensor([0, 1, 1]), torch.randn(3, 16, 16)
     points = torch.tensor([[[10.0, 20.0]], [[3.0, 60.0]], [[40.0, 40.0]]])
-    prompt = Round(points, torch.ones(3, 1, dtype=torch.long), None)
+    prompt = Round(points, torch.ones(3, 1, dtype=torch.long))
     answer = teacher.answer(seen, images, prompt, previous, 64)
     with torch.no_grad():
         direct, _ = decode_all(model, seen.image_embedding[images], (), prompt, previous, 64)
     assert answer.shape == (3, 4, 16, 16) and torch.equal(answer, direct)
-    doubled = Round((points + 0.5) * 2 - 0.5, prompt.labels, None)
+    doubled = Round((points + 0.5) * 2 - 0.5, prompt.labels)
     torch.testing.assert_close(teacher.answer(seen, images, doubled, previous, 128), direct)
 
 

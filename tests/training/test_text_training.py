@@ -91,7 +91,7 @@ def test_vectors_are_kept(tmp_path: Path) -> None:
 
 def test_a_text_is_a_single_prompt() -> None:
     prompt = first_text(torch.rand(3, 5))
-    assert prompt.ambiguous and prompt.points.shape == (3, 0, 2) and prompt.boxes is None
+    assert prompt.ambiguous and prompt.points.shape == (3, 0, 2)
 
 
 def test_the_text_slot_learns_when_texts_are_asked(coloured: PackedSet, tmp_path: Path) -> None:

@@ -545,13 +545,13 @@ def test_one_step_in_bfloat16(make_trainer: MakeTrainer, monkeypatch: pytest.Mon
         dtype=torch.bfloat16, rounds=1, sampling=SamplingConfig({"shapes": 1.0}, masks=1), log_every=1
     )
     in_bfloat16 = []
-    render_all = trainer.model.mask_decoder.render_all
+    render_all = trainer.model.mask_decoder.render_all_by
 
     def watched(*arguments: Any) -> torch.Tensor:
         in_bfloat16.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
         return render_all(*arguments)
 
-    monkeypatch.setattr(trainer.model.mask_decoder, "render_all", watched)
+    monkeypatch.setattr(trainer.model.mask_decoder, "render_all_by", watched)
     before = copy.deepcopy(trainer.model.state_dict())
     trainer.run(should_stop=lambda: True)
     (row,) = rows(trainer)
