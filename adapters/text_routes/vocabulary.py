@@ -89,11 +89,13 @@ class Vocabulary:
         Raises:
             BadPrompt: a phrase of more tokens than the model reads; its field says of which list.
         """
-        try:
-            model.encode_phrases(negatives)  # by themselves first: they are kept
-        except BadPrompt as refused:
-            refused.field = "negatives"
-            raise
+        others = [word for of_phrase in (synonyms or {}).values() for word in of_phrase]
+        for field, listed in (("phrases", phrases), ("synonyms", others), ("negatives", negatives)):
+            try:
+                model.encode_phrases(listed)  # list by list first: they are kept
+            except BadPrompt as refused:
+                refused.field = field
+                raise
         words: list[str] = []
         owners: list[int] = []
         for number, phrase in enumerate(phrases):

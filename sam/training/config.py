@@ -80,7 +80,7 @@ class TrainingConfig:
         box_share: of a step's masks, how many are first asked for by a box; the rest by a click, or a text.
         box_noise: standard deviation of the noise on its coordinates, as a share of its sides (paper: .1).
         deepest_share: probability that a first click is at the point farthest from the mask's border, and not
-            anywhere on it (paper: 0); on a GPU about there.
+            anywhere on it (paper: 0).
         optimiser: ``adamw`` with betas (.9, .999), or ``muon``: see :mod:`sam.training.muon`.
         learning_rate, weight_decay, warmup_steps, clip_norm: of either.
         schedule: ``cosine`` down to a hundredth, or ``steps``: a tenth from each of ``decay_at`` on.

@@ -98,7 +98,8 @@ def first_point(
         share: probability of the middle of that cell instead.
     """
     points = sample_point(target > 0.5, stride, generator)
-    if deepest is not None and share:
+    if share:
+        assert deepest is not None
         careful = torch.rand(len(target), generator=generator, device=target.device) < share
         points = torch.where(careful[:, None], deepest * stride + (stride - 1) / 2, points)
     padding = torch.zeros_like(points)
@@ -119,7 +120,8 @@ def first_text(vectors: Tensor) -> Round:
 
 def _labels(beside: Tensor, *labels: int) -> Tensor:
     """(N, K) the K labels for each of the N rows of ``beside``, where that is."""
-    return torch.tensor(labels, dtype=torch.long).to(beside.device).repeat(len(beside), 1)
+    few = torch.tensor(labels, dtype=torch.long).to(beside.device, non_blocking=True)
+    return few.repeat(len(beside), 1)
 
 
 def next_round(

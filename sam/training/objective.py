@@ -14,7 +14,7 @@ from sam.training.batch import Batch
 from sam.training.config import TrainingConfig
 from sam.training.interactive import Dice, Round, first_box, first_point, first_text, next_round, plan_rounds
 from sam.training.losses import AFFINITY_OFFSETS, affinity_loss, edge_loss, prompt_loss
-from sam.training.teacher import Teacher, decode_all, embedding_loss, teaching_loss
+from sam.training.teacher import Seen, Teacher, decode_all, embedding_loss, teaching_loss
 
 TARGET_STRIDE = 4
 POINT, BOX, TEXT = range(3)
@@ -95,7 +95,7 @@ class Objective(nn.Module):
         batch: Batch,
         encoded: EncoderOutput,
         stride8: Tensor | None,
-        seen: EncoderOutput | None,
+        seen: Seen | None,
     ) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         weights, distill = self.config.losses, self.config.distill
@@ -116,8 +116,8 @@ class Objective(nn.Module):
     def _beginnings(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """What each of the batch's masks (B * K,) is first asked for by."""
         count = batch.targets.shape[0] * batch.targets.shape[1]
-        # The same number of boxes in all steps: for another number of rows a GPU chooses its kernels anew.
-        # What is left of a whole number is decided by chance.
+        # As many boxes in all steps, so that these differ less; what is left of a whole number is decided by
+        # chance.
         exact = torch.tensor(self.config.box_share * count)
         boxes = int((exact + torch.rand((), generator=generator) * (exact % 1 > 0)).floor())
         begun = torch.full((count,), POINT)
@@ -128,7 +128,7 @@ class Objective(nn.Module):
         return begun
 
     def _prompt_rounds(
-        self, encoded: EncoderOutput, seen: EncoderOutput | None, batch: Batch, begun: Tensor, dice: Dice
+        self, encoded: EncoderOutput, seen: Seen | None, batch: Batch, begun: Tensor, dice: Dice
     ) -> dict[str, Tensor]:
         """Mean losses over the masks (B * K, h, w), each begun as ``begun`` (B * K,) says.
 
@@ -142,7 +142,7 @@ class Objective(nn.Module):
         for kinds in ((POINT, BOX), (TEXT,)):
             parts, prompts = [], []
             for kind in kinds:
-                rows = (begun == kind).nonzero()[:, 0].to(device)
+                rows = (begun == kind).nonzero()[:, 0].to(device, non_blocking=True)
                 if len(rows):
                     parts.append(rows)
                     prompts.append(self._begin(kind, batch, rows, dice.device))
@@ -170,7 +170,7 @@ class Objective(nn.Module):
     def _interact(
         self,
         encoded: EncoderOutput,
-        seen: EncoderOutput | None,
+        seen: Seen | None,
         images: Tensor,
         targets: Tensor,
         prompt: Round,
@@ -201,7 +201,7 @@ class Objective(nn.Module):
 
     def _taught(
         self,
-        seen: EncoderOutput | None,
+        seen: Seen | None,
         images: Tensor,
         prompt: Round,
         previous: Tensor | None,

@@ -72,7 +72,7 @@ class Ranks:
         """``module`` with its gradients averaged over all processes."""
         if self.count == 1:
             return module
-        # A step that draws no text prompt, or no box, leaves their parameters without a gradient.
+        # A step without a text prompt, or of one round, leaves parameters without a gradient.
         return DistributedDataParallel(module, find_unused_parameters=True)
 
     @staticmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,6 +13,18 @@ from sam.mask_decoder import NUM_MASK_TOKENS
 from sam.model import SegmentAnything
 from sam.training.interactive import Round
 from sam.training.losses import bce_loss, dice_loss
+
+
+class Seen(NamedTuple):
+    """What a teacher sees in B canvases.
+
+    Attributes:
+        image_embedding: (B, C, h, w) float32.
+        quadrants: of its encoder's skips: :meth:`sam.mask_decoder.MaskDecoder.in_quadrants`.
+    """
+
+    image_embedding: Tensor
+    quadrants: tuple[Tensor, ...]
 
 
 class Teacher:
@@ -26,19 +40,20 @@ class Teacher:
         self.dtype = dtype
 
     @torch.inference_mode()
-    def look(self, pixels: Tensor) -> EncoderOutput:
+    def look(self, pixels: Tensor) -> Seen:
         """Encode normalised, padded canvases (B, 3, S, S) of any side S, resized to the teacher's own."""
         side = self.model.image_size
         if pixels.shape[-1] != side:
             pixels = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
         with torch.autocast(pixels.device.type, self.dtype, enabled=self.dtype != torch.float32):
             seen: EncoderOutput = self.model.running_encoder(pixels)
-        return EncoderOutput(seen.image_embedding.float(), tuple(f.float() for f in seen.high_res_features))
+        embedding = seen.image_embedding.float()
+        skips = tuple(f.float() for f in seen.high_res_features)
+        size = (embedding.shape[-2], embedding.shape[-1])
+        return Seen(embedding, self.model.mask_decoder.in_quadrants(skips, size))
 
     @torch.inference_mode()
-    def answer(
-        self, seen: EncoderOutput, images: Tensor, prompt: Round, previous: Tensor | None, side: int
-    ) -> Tensor:
+    def answer(self, seen: Seen, images: Tensor, prompt: Round, previous: Tensor | None, side: int) -> Tensor:
         """The logits of all four masks (N, 4, 4h, 4w) at the teacher's own resolution.
 
         Args:
@@ -50,11 +65,9 @@ class Teacher:
         """
         features = seen.image_embedding[images]
         if previous is not None:
-            cells = [4 * length for length in features.shape[-2:]]
-            previous = F.interpolate(previous[:, None], cells, mode="bilinear")[:, 0]
-        size = (features.shape[-2], features.shape[-1])
-        quadrants = self.model.mask_decoder.in_quadrants(seen.high_res_features, size)
-        quadrants = tuple(of_images[images] for of_images in quadrants)
+            size = [4 * length for length in features.shape[-2:]]
+            previous = F.interpolate(previous[:, None], size, mode="bilinear")[:, 0]
+        quadrants = tuple(of_images[images] for of_images in seen.quadrants)
         with torch.autocast(features.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return decode_all(self.model, features, quadrants, prompt, previous, side)[0]
 

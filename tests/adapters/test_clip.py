@@ -112,14 +112,16 @@ def test_a_phrase_that_would_be_cut_off_is_refused(models: dict[str, TextImageMo
     models["softmax"].encode_phrases([longest], ("{}",))
 
 
-def test_a_negative_phrase_that_is_too_long_is_not_blamed_on_the_phrases(
-    models: dict[str, TextImageModel],
+@pytest.mark.parametrize("field", ["phrases", "synonyms", "negatives"])
+def test_a_phrase_that_is_too_long_is_said_to_be_of_its_list(
+    models: dict[str, TextImageModel], field: str
 ) -> None:
-    longest = " ".join(["cat"] * (32 - 2 - 7))
-    for phrases, negatives, field in ((["a dog"], [longest], "negatives"), ([longest], ["a dog"], "phrases")):
-        with pytest.raises(BadPrompt, match=r"reads 32 tokens") as refused:
-            Vocabulary.of(models["softmax"], phrases, None, negatives)
-        assert refused.value.field == field
+    words = {"phrases": "a dog", "synonyms": "a hound", "negatives": "a cat"}
+    words[field] = " ".join(["cat"] * (32 - 2 - 7))
+    phrase, synonym, negative = words.values()
+    with pytest.raises(BadPrompt, match=r"reads 32 tokens") as refused:
+        Vocabulary.of(models["softmax"], [phrase], {phrase: [synonym]}, [negative])
+    assert refused.value.field == field
 
 
 def test_how_cosines_become_scores(models: dict[str, TextImageModel]) -> None:

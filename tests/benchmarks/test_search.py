@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from PIL import Image
+from matplotlib.figure import Figure
 
 from composer.configs import load_yaml
 from composer.presets import load_model_config
@@ -83,7 +83,9 @@ def test_a_finished_run_is_not_trained_again(search: ModuleType, tmp_path: Path)
     search.train(tmp_path / "missing.yaml", tmp_path, None, None)
 
 
-def test_shapes_are_timed_and_shown(search: ModuleType, tmp_path: Path) -> None:
+def test_shapes_are_timed_and_shown(
+    search: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = {"phases": [{"steps": 1, "size": 64, "batch": 1}], "shapes.encoder.image_size": 64}
     search.written(tmp_path / search.folder_of("one, two"), BASE, small)
     row: dict[str, Any] = {"name": "one, two", "million_parameters": 6.2, "minutes": 0.1}
@@ -91,6 +93,10 @@ def test_shapes_are_timed_and_shown(search: ModuleType, tmp_path: Path) -> None:
     search.costs([row], tmp_path, 1)
     assert row["encode_ms"] > 0 and row["click_ms"] > 0
     assert search.table([row]).splitlines()[-1].startswith("| one, two | 6.2 | ")
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
     search.draw([row, {**row, "name": "three", "box": 4.0}], tmp_path / "runs.png")
-    with Image.open(tmp_path / "runs.png") as picture:
-        assert picture.format == "PNG" and picture.width > picture.height
+    [axes] = drawn[0].axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one, two", "three"]
+    points = {line.get_label(): list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2}
+    assert points["box"] == [1.0, 4.0] and set(search.FIGURES) <= points.keys()

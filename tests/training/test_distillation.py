@@ -63,21 +63,28 @@ def test_a_student_comes_to_answer_as_its_teacher(shapes: PackedSet, tmp_path: P
     assert not [name for name, _ in trainer.objective.named_parameters() if "teacher" in name]
 
 
-def test_a_teacher_answers_as_the_model_does_that_it_is() -> None:
+@pytest.mark.parametrize("family", ["vit", "compact"])  # without skips and with them
+def test_a_teacher_answers_as_the_model_does_that_it_is(family: str) -> None:
     """Prompts and last answers of canvases of another side mean the same places."""
-    model = model_of("vit")
+    model = model_of(family)
     teacher = Teacher(model)
     pixels = torch.rand(2, 3, 64, 64)
     seen = teacher.look(pixels)
-    assert torch.equal(seen.image_embedding, model.image_encoder(pixels).image_embedding)
-    images, previous = torch.tensor([0, 1, 1]), torch.randn(3, 16, 16)
-    points = torch.tensor([[[10.0, 20.0]], [[3.0, 60.0]], [[40.0, 40.0]]])
-    prompt = Round(points, torch.ones(3, 1, dtype=torch.long))
+    encoded = model.image_encoder(pixels)
+    torch.testing.assert_close(seen.image_embedding, encoded.image_embedding)
+    images, previous = torch.tensor([0, 1, 1, 0]), torch.randn(4, 16, 16)
+    points = torch.tensor([[[10.0, 20.0]], [[3.0, 60.0]], [[40.0, 40.0]], [[5.0, 9.0]]])
+    clicks = Round(torch.cat([points[:2], torch.zeros(2, 1, 2)], 1), torch.tensor([[1, -1]]).repeat(2, 1))
+    corners = torch.cat([points[2:] - 4, points[2:] + 4], 1)
+    prompt = clicks.beside(Round(corners, torch.tensor([[2, 3]]).repeat(2, 1)))
     answer = teacher.answer(seen, images, prompt, previous, 64)
     with torch.no_grad():
-        direct, _ = decode_all(model, seen.image_embedding[images], (), prompt, previous, 64)
-    assert answer.shape == (3, 4, 16, 16) and torch.equal(answer, direct)
-    doubled = Round((points + 0.5) * 2 - 0.5, prompt.labels)
+        skips = tuple(skip[images] for skip in encoded.high_res_features)
+        quadrants = model.mask_decoder.in_quadrants(skips, (4, 4))
+        direct, _ = decode_all(model, encoded.image_embedding[images], quadrants, prompt, previous, 64)
+    assert answer.shape == (4, 4, 16, 16)
+    torch.testing.assert_close(answer, direct)
+    doubled = Round((prompt.points + 0.5) * 2 - 0.5, prompt.labels)
     torch.testing.assert_close(teacher.answer(seen, images, doubled, previous, 128), direct)
 
 

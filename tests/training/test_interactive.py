@@ -183,6 +183,8 @@ def test_prompts_are_answered_as_at_inference(clicks_more: int) -> None:
             found = model.decode(embedding_of(model), replace(prompts, mask_logits=given), multimask=True)
             torch.testing.assert_close(predicted[rows, 1:], found.iou_predictions)
             torch.testing.assert_close(answered[rows, 1:].flatten(0, 1), found.low_res_logits())
+            single = model.decode(embedding_of(model), replace(prompts, mask_logits=given), multimask=False)
+            torch.testing.assert_close(answered[rows, 0], single.low_res_logits())
 
 
 def answers(
@@ -265,6 +267,33 @@ def test_short_plans() -> None:
     assert plan_rounds(1, False, generator()) == [True]
     assert plan_rounds(1, True, generator()) == [True]
     assert plan_rounds(2, False, generator()) == [True, True]
+
+
+def test_each_prompt_stays_with_its_mask_and_its_canvas(
+    shapes: PackedSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masks begun with clicks come first, then those with boxes."""
+    objective = Objective(model_of("compact"), plain_config(box_share=0.4, box_noise=0.0))
+    sampler = CanvasSampler([shapes], SamplingConfig({"shapes": 1.0}, masks=3), 0)
+    batch = Batch.of([sampler(i, 64) for i in range(5)])
+    seen: list[tuple[torch.Tensor, torch.Tensor, Round]] = []
+
+    def interact(
+        _: object, __: object, images: torch.Tensor, targets: torch.Tensor, told: Round, ___: object
+    ):  # type: ignore[no-untyped-def]
+        seen.append((images, targets, told))
+        return {"prompts": torch.ones(())}
+
+    monkeypatch.setattr(objective, "_interact", interact)
+    assert objective(batch, 0)["prompts"] == pytest.approx(1)  # the shares add up
+    [(images, targets, told)] = seen
+    clicked = told.labels[:, 0] == 1
+    assert clicked.tolist() == [True] * 9 + [False] * 6
+    y, x = cells(told.points[clicked, 0])
+    assert (targets[clicked][torch.arange(9), y, x] == 1).all()
+    torch.testing.assert_close(told.points[~clicked].flatten(1), mask_boxes(targets[~clicked], STRIDE))
+    for image, target in zip(images.tolist(), targets, strict=True):
+        assert (batch.targets[image] == target).flatten(1).all(1).any()
 
 
 def test_every_step_has_the_same_number_of_boxes(shapes: PackedSet) -> None:
