@@ -270,8 +270,8 @@ def save_curve(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
-        if chosen:
-            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)  # beside the lines
+        if chosen:  # beside the lines, and not on them
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=120)
     write_bytes(path, data.getvalue())
