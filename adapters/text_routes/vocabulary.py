@@ -92,7 +92,8 @@ class Vocabulary:
         others = [word for of_phrase in (synonyms or {}).values() for word in of_phrase]
         for field, listed in (("phrases", phrases), ("synonyms", others), ("negatives", negatives)):
             try:
-                model.encode_phrases(listed)  # list by list first: they are kept
+                if listed:
+                    model.encode_phrases(listed)  # list by list first: they are kept
             except BadPrompt as refused:
                 refused.field = field
                 raise

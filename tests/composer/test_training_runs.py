@@ -227,11 +227,11 @@ def test_the_curve_is_a_picture(tmp_path: Path) -> None:
     pictures = []
     for name in ("with.png", "without.png"):
         with Image.open(tmp_path / name) as image:
-            assert image.format == "PNG" and image.size == (1080, 480)
+            assert image.format == "PNG" and image.size == (1320, 480)
             pictures.append(np.asarray(image.convert("L")))
     with_figures, without = (picture < 200 for picture in pictures)
-    assert without[:, :540].any() and with_figures[:, :540].any()
-    assert with_figures[:, 540:].sum() > without[:, 540:].sum()  # the second panel fills
+    assert without[:, :660].any() and with_figures[:, :660].any()
+    assert with_figures[:, 660:].sum() > without[:, 660:].sum()  # the second panel fills
     save_curve(tmp_path / "empty.png", [])
     assert (tmp_path / "empty.png").is_file()
 
