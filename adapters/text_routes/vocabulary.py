@@ -89,8 +89,8 @@ class Vocabulary:
         Raises:
             BadPrompt: a phrase of more tokens than the model reads; its field says of which list.
         """
-        others = [word for of_phrase in (synonyms or {}).values() for word in of_phrase]
-        for field, listed in (("phrases", phrases), ("synonyms", others), ("negatives", negatives)):
+        alike = [word for of_phrase in (synonyms or {}).values() for word in of_phrase]
+        for field, listed in (("phrases", phrases), ("synonyms", alike), ("negatives", negatives)):
             try:
                 if listed:
                     model.encode_phrases(listed)  # list by list first: they are kept
