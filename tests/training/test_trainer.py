@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -487,7 +488,10 @@ class TestTheBest:
     def test_a_run_of_minutes(self, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
         """A step takes 20 seconds by this clock, as does a validation: three steps fill a minute."""
         clock = iter(range(0, 10_000, 20))
-        monkeypatch.setattr("sam.training.trainer.time.monotonic", lambda: float(next(clock)))
+        # The trainer's own clock: other threads of the process look at the real one, and must not move this.
+        monkeypatch.setattr(
+            "sam.training.trainer.time", SimpleNamespace(monotonic=lambda: float(next(clock)))
+        )
         settings = {"phases": (Phase(50, 64, 1),), "minutes": 1.0, "warmup_steps": 0, "log_every": 1}
         trainer = make_trainer(**settings)
         trainer.validate = lambda model: {"box": 0.5, "at": float(trainer.step)}
@@ -510,7 +514,7 @@ class TestTheBest:
         self, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = [0.0]
-        monkeypatch.setattr("sam.training.trainer.time.monotonic", lambda: clock[0])
+        monkeypatch.setattr("sam.training.trainer.time", SimpleNamespace(monotonic=lambda: clock[0]))
         trainer = make_trainer(phases=(Phase(50, 64, 1),), minutes=1.0, validate_every=2)
         validated: list[int] = []
 
