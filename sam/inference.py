@@ -62,6 +62,11 @@ def compiled(encoder: nn.Module) -> nn.Module:
     Raises:
         EnvironmentProblem: this Python or this build of PyTorch has no torch.compile.
     """
+    for module in encoder.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            # Its fused kernel takes no mixed formats but in eager code, where autocast sees to it. So the
+            # layer is told to have none; torch.compile fuses its parts.
+            module.activation_relu_or_gelu = 0
     try:
         fast: Any = torch.compile(encoder, dynamic=False)
     except RuntimeError as error:

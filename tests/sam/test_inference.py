@@ -175,17 +175,32 @@ def test_a_copy_of_a_model_is_on_its_own(image: np.ndarray) -> None:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++) for torch.compile")
-def test_compiled_it_gives_the_same(image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_it_gives_the_same(image: np.ndarray) -> None:
     from torch._inductor import config
 
-    monkeypatch.setattr(config, "compile_threads", 1)  # starting more processes would take longer than it
     small = ViTConfig(8, 1, 1, (), image_size=32, patch_size=16, window_size=2, out_chans=8, mlp_ratio=1)
     model = small_model(small)
     (expected,) = model.encode([image])
-    model.prepare(compile=True)
+    with config.patch(compile_threads=1):  # starting more processes would take longer than it
+        model.prepare(compile=True)
     assert type(model._fast_encoder[0]).__name__ == "OptimizedModule"
     (found,) = model.encode([image])
     torch.testing.assert_close(found.features, expected.features, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++) for torch.compile")
+@torch.no_grad()
+def test_attention_in_bf16_can_be_compiled() -> None:
+    """It used to end in an error: the layer's fused kernel takes no norms in fp32 beside products in bf16."""
+    from torch._inductor import config
+
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 16, 0.0, "gelu", batch_first=True, norm_first=True).eval()
+    tokens = torch.randn(1, 4, 16)
+    expected = layer(tokens)
+    with config.patch(compile_threads=1), torch.autocast("cpu", torch.bfloat16):
+        found = compiled(prepared(layer, torch.bfloat16))(tokens)
+    torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.05)
 
 
 def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch, image: np.ndarray) -> None:
