@@ -29,14 +29,14 @@ from sam.training.canvas import CanvasSampler
 from sam.training.config import TrainingConfig
 from sam.training.data import PackedSet
 from sam.training.ranks import ALONE, Ranks
-from sam.training.run_log import read_log
+from sam.training.run_log import as_csv, read_log
 from sam.training.teacher import Teacher
 from sam.training.trainer import BEST, LOG, WEIGHTS, Trainer
 
 if TYPE_CHECKING:
     from adapters.clip import TextImageModel
 
-RUN_FILE, CURVE = "run.json", "learning-curve.png"
+RUN_FILE, CURVE, TABLE = "run.json", "learning-curve.png", "log.csv"
 _NO_FIGURE = ("step", "seconds", "grad_norm")
 _MAY_CHANGE = (
     "precision", "workers", "checkpoint_every", "log_every", "validate_every", "accumulate", "patience",
@@ -168,7 +168,7 @@ def train(
             dtype,
             teacher=load_teacher(run, beside, device, dtype),
             ranks=ranks,
-            after_validation=lambda: _draw_curve(folder),
+            after_validation=lambda: _show_log(folder),
         )
         trainer.resume()
         watch.on_start(trainer)
@@ -227,7 +227,7 @@ def load_teacher(run: TrainingRun, beside: Path, device: torch.device, dtype: to
 
 def _outcome(trainer: Trainer, folder: Path, validation: Validation | None) -> Outcome:
     if trainer.ranks.leads:
-        _draw_curve(folder)
+        _show_log(folder)
     rows = read_log(folder / LOG) if (folder / LOG).exists() else []
     validations = [{k: v for k, v in row.items() if k not in _NO_FIGURE} for row in rows if "box" in row]
     figures = validations[-1] if validations and trainer.finished else {}
@@ -247,10 +247,12 @@ def _outcome(trainer: Trainer, folder: Path, validation: Validation | None) -> O
     )
 
 
-def _draw_curve(folder: Path) -> None:
+def _show_log(folder: Path) -> None:
+    """The log as a picture and as a table."""
     rows = read_log(folder / LOG) if (folder / LOG).exists() else []
     if rows:
         save_curve(folder / CURVE, rows)
+        write_bytes(folder / TABLE, as_csv(rows).encode())
 
 
 def save_curve(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

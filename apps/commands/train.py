@@ -35,8 +35,8 @@ torchrun --nproc-per-node 8 --no-python sam-composer train --config FILE.
 A file with a key `detector` trains a detector of one class with ultralytics instead, after whole epochs; one
 with a key `clip` trains a text-image model of open_clip for `--text`.
 
-The folder --out holds state.pt (to go on), log.jsonl, learning-curve.png, best.safetensors (the averaged
-weights of the best validation, half precision), and at the end weights.safetensors (the last ones).
+The folder --out holds state.pt (to go on), log.jsonl, log.csv, learning-curve.png, best.safetensors (the
+averaged weights of the best validation, half precision), and at the end weights.safetensors (the last ones).
 """
 EPILOG = """
 [bold]Examples[/bold]

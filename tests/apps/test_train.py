@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shlex
@@ -96,7 +97,7 @@ def test_a_short_run(train, tmp_path: Path) -> None:
     assert ended.code == 0
     run = tmp_path / "run"
     assert names(run) - {"best.safetensors"} == {
-        "run.json", "state.pt", "log.jsonl", "learning-curve.png", "weights.safetensors"
+        "run.json", "state.pt", "log.jsonl", "log.csv", "learning-curve.png", "weights.safetensors"
     }  # fmt: skip
     summary, weights, *best = ended.out.splitlines()
     if best:
@@ -108,6 +109,9 @@ def test_a_short_run(train, tmp_path: Path) -> None:
     assert [row["step"] for row in log if "prompts" in row] == [2, 4, 6]
     assert [row["step"] for row in log if "box" in row] == [4, 6]
     assert f"box {log[-1]['box']:.3f}" in summary
+    with (run / "log.csv").open(newline="") as file:
+        table = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    assert table == log
     told = ended.err.splitlines()
     assert told[0] == "made: 8 photos"
     assert [line.partition(":")[0] for line in told[1:]] == [
