@@ -62,17 +62,33 @@ def compiled(encoder: nn.Module) -> nn.Module:
     Raises:
         EnvironmentProblem: this Python or this build of PyTorch has no torch.compile.
     """
-    for module in encoder.modules():
-        if isinstance(module, nn.TransformerEncoderLayer):
-            # Its fused kernel takes no mixed formats but in eager code, where autocast sees to it. So the
-            # layer is told to have none; torch.compile fuses its parts.
-            module.activation_relu_or_gelu = 0
     try:
-        fast: Any = torch.compile(encoder, dynamic=False)
+        fast: Any = torch.compile(_without_fused_attention(encoder), dynamic=False)
     except RuntimeError as error:
         raise no_compiler(error) from error
     result: nn.Module = fast
     return result
+
+
+def _without_fused_attention(encoder: nn.Module) -> nn.Module:
+    """A copy that shares all tensors, where attention layers are of two number formats; else ``encoder``."""
+    if not list(_mixed_attention(encoder)):
+        return encoder
+    shared: dict[int, Any] = {id(t): t for t in (*encoder.parameters(), *encoder.buffers())}
+    twin = copy.deepcopy(encoder, shared)
+    for layer in _mixed_attention(twin):
+        # Its fused kernel takes no mixed formats but in eager code, where autocast sees to it. So
+        # the layer is told to have none.
+        layer.activation_relu_or_gelu = 0
+    return twin
+
+
+def _mixed_attention(root: nn.Module) -> Iterator[nn.TransformerEncoderLayer]:
+    for module in root.modules():
+        if not isinstance(module, nn.TransformerEncoderLayer):
+            continue
+        if module.linear1.weight.dtype is not module.norm1.weight.dtype:
+            yield module
 
 
 def no_compiler(error: Exception) -> EnvironmentProblem:

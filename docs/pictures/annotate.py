@@ -82,7 +82,7 @@ def _phone(browser: Any, address: str) -> None:
     context = browser.new_context(viewport=size, has_touch=True, is_mobile=True, device_scale_factor=2)
     page = context.new_page()
     _open(page, address)
-    page.touchscreen.tap(*_place(page, 0.45, 0.75))
+    page.touchscreen.tap(*_place(page, 0.15, 0.5))
     page.wait_for_selector("#choices:not([hidden])")
     page.screenshot(path=HERE / "annotate-phone.jpg", type="jpeg", quality=82)
     context.close()
