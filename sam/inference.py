@@ -41,8 +41,7 @@ def prepared(encoder: nn.Module, dtype: torch.dtype) -> nn.Module:
     pairs = list(_normalised_convolutions(encoder))
     if not pairs and dtype is torch.float32:
         return encoder
-    shared: dict[int, Any] = {id(t): t for t in (*encoder.parameters(), *encoder.buffers())}
-    fast = copy.deepcopy(encoder, shared)
+    fast = _sharing_copy(encoder)
     with torch.no_grad():
         for owner, conv, norm in _normalised_convolutions(fast):
             batch_norm = getattr(owner, norm)
@@ -54,6 +53,12 @@ def prepared(encoder: nn.Module, dtype: torch.dtype) -> nn.Module:
                 for name, value in list(module.named_parameters(recurse=False)):
                     setattr(module, name, nn.Parameter(value.to(dtype), requires_grad=False))
     return fast
+
+
+def _sharing_copy(encoder: nn.Module) -> nn.Module:
+    """Modules of its own, and the tensors of ``encoder``."""
+    shared: dict[int, Any] = {id(t): t for t in (*encoder.parameters(), *encoder.buffers())}
+    return copy.deepcopy(encoder, shared)
 
 
 def compiled(encoder: nn.Module) -> nn.Module:
@@ -74,8 +79,7 @@ def _without_fused_attention(encoder: nn.Module) -> nn.Module:
     """A copy that shares all tensors, where attention layers are of two number formats; else ``encoder``."""
     if not list(_mixed_attention(encoder)):
         return encoder
-    shared: dict[int, Any] = {id(t): t for t in (*encoder.parameters(), *encoder.buffers())}
-    twin = copy.deepcopy(encoder, shared)
+    twin = _sharing_copy(encoder)
     for layer in _mixed_attention(twin):
         # Its fused kernel takes no mixed formats but in eager code, where autocast sees to it. So
         # the layer is told to have none.
